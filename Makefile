@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 # Penstock: library, tool, tests. `make help` lists the targets.
 VERSION := 0.1.0
+SOVERSION := $(firstword $(subst ., ,$(VERSION)))
 
 O ?= build
+# What ./configure found; without it the defaults below.
+-include $(O)/config.mk
+
 ifeq ($(SAN),1)
 B := $(O)/san
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -15,8 +19,11 @@ endif
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
-CC ?= gcc
+BINDIR ?= $(PREFIX)/bin
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
 CXX ?= g++
+CLANG ?= clang
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -25,29 +32,40 @@ WARN := -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wshadow -W
 WERROR ?=
 CPPFLAGS += -D_GNU_SOURCE -Iruntime/include -Ikernels
 CFLAGS ?= -O2 -g
-ALL_CFLAGS = -std=gnu11 $(WARN) $(if $(WERROR),-Werror) -fvisibility=hidden -fPIC -pthread $(SANFLAGS) $(CFLAGS)
+BASE_CFLAGS = -std=gnu11 $(WARN) -fvisibility=hidden -fPIC -pthread $(SANFLAGS) $(CFLAGS)
+ALL_CFLAGS = $(BASE_CFLAGS) $(if $(WERROR),-Werror)
 LIBS := -luring -lnuma -lyajl -lxxhash -lm -lpthread
 
 RUNTIME_SRC := $(wildcard runtime/*.c)
 KERNEL_SRC := $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
 TOOL_SRC := $(wildcard tools/*.c tools/decoder/*.c)
 TEST_SRC := $(wildcard tests/unit/test_*.c tests/flow/test_*.c)
+EXAMPLE_SRC := $(wildcard Documentation/examples/*.c)
+PUBLIC_HDR := $(wildcard runtime/include/penstock/*.h) kernels/kabi.h
+MAN1 := $(wildcard Documentation/man/*.1)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 LIB_OBJ := $(call obj,$(RUNTIME_SRC) $(KERNEL_SRC))
 TOOL_OBJ := $(call obj,$(TOOL_SRC))
 TESTS := $(patsubst %.c,$(B)/%,$(TEST_SRC))
+EXAMPLES := $(patsubst Documentation/examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
+# Flow tests of the tool itself are scripts that print TAP.
+TEST_SCRIPTS := $(wildcard tests/flow/test_*.sh)
+LINTS := $(filter-out tests/lint/common.sh,$(wildcard tests/lint/*.sh))
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests check clean help
+.PHONY: all lib tool tests examples check lint install uninstall check-install demo bench clean help FORCE
 .DEFAULT_GOAL := all
+
+## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
 all: lib tool
 
 lib: $(B)/libpenstock.a $(B)/libpenstock.so
-tool: $(B)/penstock
-tests: $(TESTS)
+tool: $(if $(wildcard tools/penstock.c),$(B)/penstock)
+tests: $(TESTS) examples
+examples: $(EXAMPLES)
 
 # Vector kernels are compiled for their instruction set, and chosen at run time.
 $(B)/obj/kernels/cpu/%_avx2.o: ISAFLAGS := -mavx2 -mfma -mf16c
@@ -56,7 +74,20 @@ $(B)/obj/kernels/cpu/%_avx512bf16.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavx512f -
 # One order of summation, one rounding an operation: bits do not depend on the compiler's taste.
 $(B)/obj/kernels/%.o: ISAFLAGS += -ffp-contract=off
 
-$(B)/obj/%.o: %.c
+# Other flags, other objects: this file changes only when the command does.
+$(B)/flags: FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)echo '$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(BASE_CFLAGS) $(LDFLAGS)' >$@
+
+# The version is here; the header must say the same.
+$(B)/version.ok: Makefile runtime/include/penstock/version.h
+	$(Q)mkdir -p $(@D)
+	$(Q)printf '#include <penstock/version.h>\nPENSTOCK_VERSION_MAJOR.PENSTOCK_VERSION_MINOR.PENSTOCK_VERSION_PATCH PENSTOCK_VERSION' | \
+		$(CC) -E -P -Iruntime/include - | tr -d '" \n' | grep -qxF '$(VERSION)$(VERSION)' || \
+		{ echo "version.h and the Makefile ($(VERSION)) differ" >&2; exit 1; }
+	$(Q)touch $@
+
+$(B)/obj/%.o: %.c $(B)/flags | $(B)/version.ok
 	$(call say,CC)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ISAFLAGS) -MMD -MP -c -o $@ $<
@@ -66,13 +97,14 @@ $(B)/libpenstock.a: $(LIB_OBJ)
 	$(Q)rm -f $@
 	$(Q)ar rcs $@ $^
 
-$(B)/libpenstock.so.$(VERSION): $(LIB_OBJ)
+$(B)/libpenstock.so.$(VERSION): $(LIB_OBJ) runtime/penstock.map
 	$(call say,LD)
-	$(Q)$(CC) -shared -Wl,-soname,libpenstock.so.0 $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) -shared -Wl,-soname,libpenstock.so.$(SOVERSION) -Wl,--version-script=runtime/penstock.map \
+		$(ALL_CFLAGS) $(LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
 
 $(B)/libpenstock.so: $(B)/libpenstock.so.$(VERSION)
-	$(Q)ln -sf libpenstock.so.$(VERSION) $(B)/libpenstock.so.0
-	$(Q)ln -sf libpenstock.so.0 $@
+	$(Q)ln -sf libpenstock.so.$(VERSION) $(B)/libpenstock.so.$(SOVERSION)
+	$(Q)ln -sf libpenstock.so.$(SOVERSION) $@
 
 $(B)/penstock: $(TOOL_OBJ) $(B)/libpenstock.a
 	$(call say,LD)
@@ -83,12 +115,67 @@ $(B)/tests/%: tests/%.c $(B)/libpenstock.a
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -Itests -Iruntime $(ALL_CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(B)/libpenstock.a $(LIBS)
 
-check: all tests
-	$(Q)tests/run.sh $(B) $(TESTS)
+# As a user compiles them: public headers only.
+$(B)/examples/%: Documentation/examples/%.c $(B)/libpenstock.a
+	$(call say,EXAMPLE)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -Iruntime/include -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) \
+		-MMD -MP -o $@ $< $(B)/libpenstock.a $(LIBS)
 
+## check: build and run all tests that need no root, GPU or module (SAN=1: ASan + UBSan, SAN=thread: TSan)
+check: all tests
+	$(Q)tests/run.sh $(B) $(TESTS) $(TEST_SCRIPTS)
+
+## lint: includes, exports, headers alone, SPDX, sizes, words, scripts, documents, -Werror with gcc and clang
+lint: all
+	$(Q)CC='$(CC)' CXX='$(CXX)' CLANG='$(CLANG)' tests/run.sh $(B) $(LINTS)
+
+$(B)/penstock.pc: packaging/penstock.pc.in Makefile FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' $< >$@
+
+## install: library, headers, pkg-config file, tool, man page, completion (PREFIX, LIBDIR, DESTDIR)
+install: all $(B)/penstock.pc
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/penstock $(DESTDIR)$(BINDIR) \
+		$(DESTDIR)$(DATADIR)/man/man1 $(DESTDIR)$(DATADIR)/bash-completion/completions
+	install -m 644 $(B)/libpenstock.a $(DESTDIR)$(LIBDIR)
+	install -m 755 $(B)/libpenstock.so.$(VERSION) $(DESTDIR)$(LIBDIR)
+	ln -sf libpenstock.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libpenstock.so.$(SOVERSION)
+	ln -sf libpenstock.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libpenstock.so
+	install -m 644 $(PUBLIC_HDR) $(DESTDIR)$(INCLUDEDIR)/penstock
+	install -m 644 $(B)/penstock.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 755 $(B)/penstock $(DESTDIR)$(BINDIR)
+	$(if $(MAN1),install -m 644 $(MAN1) $(DESTDIR)$(DATADIR)/man/man1)
+	install -m 644 packaging/penstock.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/penstock
+
+## uninstall: take all of that away again
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/libpenstock.a $(DESTDIR)$(LIBDIR)/libpenstock.so* \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/penstock.pc $(DESTDIR)$(BINDIR)/penstock \
+		$(addprefix $(DESTDIR)$(DATADIR)/man/man1/,$(notdir $(MAN1))) \
+		$(DESTDIR)$(DATADIR)/bash-completion/completions/penstock
+	rm -rf $(DESTDIR)$(INCLUDEDIR)/penstock
+
+## check-install: install into a temporary prefix; compile and run C and C++ programs against it
+check-install: all
+	$(Q)CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' tests/run.sh $(B) tests/install/check.sh
+
+## demo: install what is missing, make a checkpoint, stream it (SIZE=4G, MODEL=path)
+demo:
+	$(Q)SIZE='$(SIZE)' MODEL='$(MODEL)' O='$(O)' tools/demo.sh
+
+## bench: the tool's benchmarks, as JSON on stdout (FILE=path: io, MODEL=path: load)
+bench: all
+	$(Q)$(B)/penstock bench gemv --json
+	$(if $(FILE),$(Q)$(B)/penstock bench io $(FILE) --json)
+	$(if $(MODEL),$(Q)$(B)/penstock bench load $(MODEL) --json)
+
+## clean: remove build/
 clean:
 	rm -rf $(O)
 
+## help: this list
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
