@@ -18,6 +18,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* ---- the compute threads ---- */
 
@@ -263,6 +264,7 @@ struct penstock_k_attn {
 
 void penstock_k_attn(struct penstock_pool *pool, const struct penstock_k_attn *a);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

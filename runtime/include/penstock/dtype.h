@@ -16,6 +16,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum penstock_dtype {
 	PENSTOCK_DTYPE_NONE = 0,
@@ -92,6 +93,7 @@ struct penstock_dtype_info {
  */
 const struct penstock_dtype_info *penstock_dtype_info(uint32_t dtype);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
