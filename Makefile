@@ -38,7 +38,7 @@ LIBS := -luring -lnuma -lyajl -lxxhash -lm -lpthread
 
 RUNTIME_SRC := $(wildcard runtime/*.c)
 KERNEL_SRC := $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
-TOOL_SRC := $(wildcard tools/*.c tools/decoder/*.c)
+TOOL_SRC := $(wildcard tools/*.c tools/*/*.c)
 TEST_SRC := $(wildcard tests/unit/test_*.c tests/flow/test_*.c)
 EXAMPLE_SRC := $(wildcard Documentation/examples/*.c)
 PUBLIC_HDR := $(wildcard runtime/include/penstock/*.h) kernels/kabi.h
@@ -110,10 +110,16 @@ $(B)/penstock: $(TOOL_OBJ) $(B)/libpenstock.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(B)/tests/%: tests/%.c $(B)/libpenstock.a
+# The commands without main(), for tests of them.
+$(B)/libtool.a: $(filter-out $(B)/obj/tools/penstock.o,$(TOOL_OBJ))
+	$(call say,AR)
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(B)/tests/%: tests/%.c $(B)/libtool.a $(B)/libpenstock.a
 	$(call say,TEST)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) -Itests -Iruntime $(ALL_CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(B)/libpenstock.a $(LIBS)
+	$(Q)$(CC) $(CPPFLAGS) -Itests -Iruntime -Itools $(ALL_CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(B)/libtool.a $(B)/libpenstock.a $(LIBS)
 
 # As a user compiles them: public headers only.
 $(B)/examples/%: Documentation/examples/%.c $(B)/libpenstock.a
