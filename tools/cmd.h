@@ -23,6 +23,9 @@ int cmd_bench_gemv(int argc, char **argv);
 
 /** cmd_error() - "penstock run: text" on stderr; Return: @code */
 int cmd_error(const char *cmd, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+struct out;
+/** cmd_out_end() - out_end(), and an error text if the result could not be written; Return: @code, or CMD_FAILED */
+int cmd_out_end(const char *cmd, struct out *o, int code);
 /** cmd_parse_size() - "512M", "4GiB", "1024"; Return: 0 or -EINVAL */
 int cmd_parse_size(const char *text, uint64_t *bytes);
 /** cmd_parse_u64() - decimal; Return: 0 or -EINVAL */
