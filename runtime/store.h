@@ -22,8 +22,8 @@ enum penstock_file_mode {
  * @path: as opened
  * @size: bytes
  * @fd: buffered descriptor (O_RDONLY | O_CLOEXEC)
- * @dfd: descriptor for expert reads: O_DIRECT where it works, else a copy of @fd
- * @align: reads through @dfd start at, and have lengths of, multiples of this
+ * @dfd: descriptor for expert reads: O_DIRECT where it works, else @fd itself; -1 before the probe
+ * @align: reads through @dfd start at, and have lengths of, multiples of this: 4096 or 512; 1 through the page cache
  * @mode: enum penstock_file_mode
  * @why: why not direct; "" where it is
  * @dev, @ino, @mtime, @ctime: as at open, to see a change
@@ -47,18 +47,32 @@ struct penstock_store {
 	uint32_t nr_files;
 };
 
-/** penstock_store_add() - open a file. @file receives its number. Return: 0; -errno of open; -EINVAL not a regular file or block device. */
+/**
+ * penstock_store_add() - open a file, never create one
+ * @s: the store; zeroed memory is an empty one
+ * @file: receives its number
+ * Return: 0; -errno of open (-EMFILE with the limit); -EINVAL not a regular file or block device; -ENOMEM.
+ */
 int penstock_store_add(struct penstock_store *s, const char *path, uint32_t *file, struct penstock_error *err);
 /**
  * penstock_store_probe() - decide how a file's experts are read
  * @no_direct: do not try O_DIRECT
- * Return: 0, with mode, align, dfd and why set (a refusal is no failure); -EIO, -ENOMEM.
+ * Return: 0, with mode, align, dfd and why set (a refusal is no failure); -EIO the drive failed both ways;
+ * -ESTALE another file has taken its place; -ENOMEM.
  */
 int penstock_store_probe(struct penstock_store *s, uint32_t file, bool no_direct, struct penstock_error *err);
-/** penstock_store_pread() - exactly @len bytes, buffered; EINTR and short reads go on. Return: 0; -ENODATA; -EIO; ... */
+/**
+ * penstock_store_pread() - exactly @len bytes, buffered; EINTR and short reads go on
+ * Return: 0; -ENODATA the file ends before; -EINVAL no such file, or off + len wraps; -errno of the read, as -EIO.
+ */
 int penstock_store_pread(const struct penstock_store *s, uint32_t file, uint64_t off, void *dst, uint64_t len,
 			 struct penstock_error *err);
-/** penstock_store_check() - has any file changed since it was added? Return: 0; -ESTALE with the file and what changed. */
+/**
+ * penstock_store_check() - has any file changed since it was added?
+ *
+ * Compares device, inode, size, mtime and ctime of what the path leads to now.
+ * Return: 0; -ESTALE with the file and what changed.
+ */
 int penstock_store_check(const struct penstock_store *s, struct penstock_error *err);
 /** penstock_store_close() - close all files; @s may be zeroed memory. */
 void penstock_store_close(struct penstock_store *s);
