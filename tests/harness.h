@@ -80,10 +80,24 @@ static int test_failed __attribute__((unused));
 #define EXPECT_FALSE(c) do { if (c) TEST_FAIL_(0, "not false: %s", #c); } while (0)
 #define ASSERT_TRUE(c) do { if (!(c)) TEST_FAIL_(1, "not true: %s", #c); } while (0)
 #define ASSERT_FALSE(c) do { if (c) TEST_FAIL_(1, "not false: %s", #c); } while (0)
-#define EXPECT_STREQ(a, b) do { const char *a_ = (a), *b_ = (b); if (strcmp(a_, b_)) TEST_FAIL_(0, "\"%s\" is not \"%s\"", b_, a_); } while (0)
+#define EXPECT_STREQ(a, b) do {						\
+	const char *a_ = (a), *b_ = (b);				\
+	if (strcmp(a_, b_))						\
+		TEST_FAIL_(0, "\"%s\" is not \"%s\"", b_, a_);		\
+} while (0)
 /* @text holds @part */
-#define EXPECT_HAS(text, part) do { const char *t_ = (text); if (!strstr(t_, (part))) TEST_FAIL_(0, "\"%s\" does not say \"%s\"", t_, (part)); } while (0)
-#define SKIP(...) do { printf("#SKIP "); printf(__VA_ARGS__); printf("\n"); fflush(stdout); _exit(4); } while (0)
+#define EXPECT_HAS(text, part) do {					\
+	const char *t_ = (text);					\
+	if (!strstr(t_, (part)))					\
+		TEST_FAIL_(0, "\"%s\" does not say \"%s\"", t_, (part));	\
+} while (0)
+#define SKIP(...) do {							\
+	printf("#SKIP ");						\
+	printf(__VA_ARGS__);						\
+	printf("\n");							\
+	fflush(stdout);							\
+	_exit(4);							\
+} while (0)
 
 static int test_run_one(const struct test_case *t, int nr)
 {
@@ -104,7 +118,8 @@ static int test_run_one(const struct test_case *t, int nr)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFSIGNALED(status)) {
-		printf("# %s by signal %d\n", WTERMSIG(status) == SIGALRM ? "timed out, ended" : "ended", WTERMSIG(status));
+		printf("# %s by signal %d\n", WTERMSIG(status) == SIGALRM ? "timed out, ended" : "ended",
+		       WTERMSIG(status));
 		rc = 1;
 	} else {
 		rc = WEXITSTATUS(status);
