@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Every source file: its licence line, its length, its functions' lengths, its
+# lines' widths. The house's limits are 600 lines, 80 lines a function and 120
+# columns; what is over them is named, what is far over them fails.
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
+
+mapfile -t sources < <(files '*.c' '*.h' '*.cu' '*.cuh' '*.sh' '*.py' '*.map' '*.bash' '*.mk' '*Makefile' '*Kbuild' \
+	configure .ci/run)
+mapfile -t code < <(files '*.c' '*.h' '*.cu' '*.cuh')
+
+# licence FILE: what its room is under
+licence() {
+	case $1 in
+	driver/* | tests/kselftest/*) echo 'GPL-2.0-only' ;;
+	uapi/*) echo '(GPL-2.0-only WITH Linux-syscall-note) OR MIT' ;;
+	*) echo MIT ;;
+	esac
+}
+
+spdx() {
+	local f want
+	for f in "${sources[@]}"; do
+		want="SPDX-License-Identifier: $(licence "$f")"
+		head -n 2 "$f" | sed -E 's|^(//\|/\*\|#\|\.\\") ?||; s| \*/$||' | grep -qxF "$want" ||
+			echo "$f: the first line is not '$want'"
+	done
+}
+verdict 'each source names its licence' < <(spdx)
+
+# file_lengths MOST
+file_lengths() { wc -l "${code[@]}" | awk -v most="$1" '$2 != "total" && $1 > most { print $2 ": " $1 " lines" }'; }
+file_lengths 600 | sed 's/^/# note: /'
+verdict 'no file is over 700 lines' < <(file_lengths 700)
+
+# function_lengths MOST: in kernel style a body stands between "{" and "}" in the first column
+function_lengths() {
+	awk -v most="$1" '
+		FNR == 1 { begin = 0 }
+		/^\{$/ { begin = FNR; name = last }
+		/^\}/ && begin { if (FNR - begin - 1 > most) print FILENAME ": " FNR - begin - 1 " lines: " name; begin = 0 }
+		/^[a-zA-Z_]/ { last = $0 }' "${code[@]}"
+}
+function_lengths 80 | sed 's/^/# note: /'
+verdict 'no function is over 120 lines' < <(function_lengths 120)
+
+# widths MOST: in columns, a tab is eight
+widths() {
+	local f
+	for f in "${code[@]}"; do
+		expand "$f" | awk -v most="$1" -v f="$f" 'length > most { print f ":" NR ": " length " columns" }'
+	done
+}
+widths 120 | sed 's/^/# note: /'
+verdict 'no line is over 140 columns' < <(widths 140)
+
+verdict 'no trailing blanks' < <(grep -nE '[[:blank:]]+$' "${sources[@]}")
+
+# No words of a workplace: places, people's tickets, things left undone.
+words='[/]work/|\b[s]ession [0-9a-z]{4,}|\bissue #?[0-9]|\bT[O]DO\b|\bFI[X]ME\b|\bX[X]X\b|\b[h]elper session'
+mapfile -t texts < <(files | grep -vE '\.(gguf|safetensors|bin|zst|gz)$')
+verdict 'no workplace names, nothing left undone' < <(grep -InE "$words" "${texts[@]}")
+finish
