@@ -45,7 +45,11 @@ enum penstock_isa {
  * @flags: PENSTOCK_POOL_F_*
  * @out: receives the pool; destroy it with penstock_pool_destroy()
  *
- * Context: any thread may call the kernels with a pool; calls are serialised.
+ * Threads that wait for work spin for some tens of microseconds, then sleep.
+ *
+ * Context: any thread may call the kernels with a pool; calls are serialised. A
+ * call from inside a piece of work runs in that thread alone. Threads are not
+ * inherited over fork: in a child the pool computes in the calling thread.
  * Return: 0; -EINVAL unknown isa or flag; -EOPNOTSUPP the CPU lacks @isa;
  * -ENOMEM or -EAGAIN no memory or no thread.
  */
@@ -219,7 +223,10 @@ struct penstock_k_router {
  * @ids: nr_tokens x top_k, best first; ties go to the lower id. -1 in all k for
  *	a token whose logits hold a NaN
  * @weights: nr_tokens x top_k
- * Return: number of tokens with NaN logits (0 = good); -EINVAL impossible parameters.
+ * A token whose scores become NaN (a logit of +infinity, a NaN in @select_bias)
+ * counts as one with NaN logits.
+ * Return: number of tokens with NaN logits (0 = good); -EINVAL impossible
+ * parameters, or more than 1024 experts.
  */
 int penstock_k_route(const struct penstock_k_router *r, const float *logits, size_t ld,
 		     size_t nr_tokens, int32_t *ids, float *weights);
