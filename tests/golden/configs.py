@@ -8,7 +8,7 @@ writes instead (rope_parameters).
 
 MIXTRAL = {
     "architectures": ["MixtralForCausalLM"], "model_type": "mixtral",
-    "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 36, "num_hidden_layers": 2,
+    "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 28, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2,
     "vocab_size": 128, "max_position_embeddings": 512, "rms_norm_eps": 1e-05, "rope_theta": 1000000.0,
     "sliding_window": None, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
@@ -19,7 +19,7 @@ QWEN3_MOE = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
     "attention_bias": False, "decoder_sparse_step": 1, "head_dim": 24, "hidden_act": "silu", "hidden_size": 64,
     "intermediate_size": 96, "max_position_embeddings": 512, "max_window_layers": 2, "mlp_only_layers": [],
-    "moe_intermediate_size": 24, "norm_topk_prob": True, "num_attention_heads": 4, "num_experts": 10,
+    "moe_intermediate_size": 20, "norm_topk_prob": True, "num_attention_heads": 4, "num_experts": 10,
     "num_experts_per_tok": 4, "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
     "rope_scaling": None, "rope_theta": 1000000.0, "sliding_window": None, "tie_word_embeddings": False,
     "torch_dtype": "bfloat16", "use_sliding_window": False, "vocab_size": 128,
@@ -28,7 +28,7 @@ QWEN3_MOE = {
 
 OLMOE = {
     "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe",
-    "attention_bias": False, "clip_qkv": None, "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 24,
+    "attention_bias": False, "clip_qkv": None, "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 20,
     "max_position_embeddings": 512, "norm_topk_prob": False, "num_attention_heads": 4, "num_experts": 10,
     "num_experts_per_tok": 4, "num_hidden_layers": 2, "num_key_value_heads": 4, "rms_norm_eps": 1e-05,
     "rope_scaling": None, "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
@@ -51,7 +51,7 @@ GPT_OSS = {
 }
 
 GPT_OSS_BF16 = {**{k: v for k, v in GPT_OSS.items() if k != "quantization_config"},
-                "intermediate_size": 40, "num_hidden_layers": 2, "num_local_experts": 5, "num_experts_per_tok": 3,
+                "intermediate_size": 36, "num_hidden_layers": 2, "num_local_experts": 5, "num_experts_per_tok": 3,
                 "layer_types": ["sliding_attention", "full_attention"], "torch_dtype": "bfloat16"}
 
 GLM4_MOE = {
@@ -66,7 +66,7 @@ GLM4_MOE = {
 }
 
 GLM4_MOE_AIR = {**GLM4_MOE, "num_hidden_layers": 2, "use_qk_norm": False, "routed_scaling_factor": 1.0,
-                "n_routed_experts": 5, "num_experts_per_tok": 2}
+                "n_routed_experts": 4, "num_experts_per_tok": 2}
 
 LLAMA4 = {
     "architectures": ["Llama4ForConditionalGeneration"], "model_type": "llama4",
@@ -131,8 +131,8 @@ KIMI_K2 = {**DEEPSEEK_V3, "n_group": 1, "topk_group": 1, "n_routed_experts": 12,
            "routed_scaling_factor": 2.827}
 
 DEEPSEEK_V3_FP8 = {
-    **DEEPSEEK_V3, "first_k_dense_replace": 0, "num_hidden_layers": 1, "hidden_size": 136,
-    "moe_intermediate_size": 136, "intermediate_size": 136, "n_group": 2, "topk_group": 1, "n_routed_experts": 4,
+    **DEEPSEEK_V3, "first_k_dense_replace": 0, "num_hidden_layers": 1, "hidden_size": 132,
+    "moe_intermediate_size": 132, "intermediate_size": 132, "n_group": 2, "topk_group": 1, "n_routed_experts": 4,
     "num_experts_per_tok": 2,
     "quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
                             "weight_block_size": [128, 128]},

@@ -46,7 +46,7 @@ def moe_blocks(model):
     """{layer: (MoE block, its router)} of all layers that have experts."""
     out = {}
     for i, layer in enumerate(decoder_layers(model)):
-        block = getattr(layer, "mlp", None) or getattr(layer, "feed_forward", None) or getattr(layer, "block_sparse_moe", None)
+        block = getattr(layer, "mlp", None) or layer.feed_forward
         if hasattr(block, "experts"):
             out[i] = (block, getattr(block, "gate", None) or block.router)
     return out
