@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The main job on a machine that has nothing yet: install what is missing, build,
+# make a checkpoint (once), stream it under a cache of one eighth of its experts.
+# Environment: SIZE (4G), MODEL (a checkpoint to use instead), O (build),
+# XDG_CACHE_HOME (where the checkpoint is kept: its folder penstock/).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+size=${SIZE:-4G} model=${MODEL:-} build=${O:-build}
+
+die() {
+	echo "demo: $*" >&2
+	exit 1
+}
+
+# bytes TEXT: 4G, 256M, 1073741824
+bytes() {
+	local n=${1%[KMGTkmgt]} unit=1
+	[[ $n =~ ^[0-9]+$ ]] || die "SIZE=$1 is no size (256M, 4G)"
+	case $1 in
+	*[Kk]) unit=$((1 << 10)) ;;
+	*[Mm]) unit=$((1 << 20)) ;;
+	*[Gg]) unit=$((1 << 30)) ;;
+	*[Tt]) unit=$((1 << 40)) ;;
+	esac
+	echo $((n * unit))
+}
+
+# shape BYTES: arguments of synth. Qwen3's proportions: 128 experts, 8 a token, gate,
+# up and down of hidden x hidden / 2 in bf16. Layers make up the size.
+shape() {
+	local hidden=512
+	[ "$1" -lt $((2 << 30)) ] || hidden=1024
+	[ "$1" -lt $((32 << 30)) ] || hidden=2048
+	local inter=$((hidden / 2)) layer layers
+	layer=$((128 * 3 * hidden * inter * 2))
+	layers=$((($1 + layer / 2) / layer))
+	[ "$layers" -ge 2 ] || die "SIZE=$size is too small; the least is $((2 * layer >> 20))M"
+	echo "--arch qwen3_moe --layers $layers --experts 128 --top-k 8 --hidden $hidden --inter $inter --dtype bf16"
+}
+
+# make_model BYTES FOLDER: whole or not at all
+make_model() {
+	local to=$2 avail need
+	part=$to.part
+	mkdir -p "$(dirname "$to")"
+	rm -rf "$part"
+	trap 'rm -rf "$part"' EXIT
+	avail=$(df -B1 --output=avail "$(dirname "$to")" | tail -n 1)
+	# A tenth more: embedding, attention, head.
+	need=$(($1 * 11 / 10 + (64 << 20)))
+	[ "$avail" -gt "$need" ] ||
+		die "the checkpoint needs $((need >> 20)) MiB in $(dirname "$to"), where $((avail >> 20)) MiB are free." \
+			'Set XDG_CACHE_HOME to another drive, or SIZE=1G, or MODEL=/path of one that you have'
+	echo "== making a checkpoint of about $size in $to (once)"
+	# shellcheck disable=SC2046 # words
+	"$build/penstock" synth "$part" $(shape "$1") --format safetensors || die 'no checkpoint was made'
+	mv "$part" "$to"
+}
+
+want=$(bytes "$size")
+shape "$want" >/dev/null
+if [ ! -e "$build/config.mk" ] && ! ./configure --build-dir="$build" >/dev/null 2>&1; then
+	echo '== installing what is missing'
+	.ci/install.sh --demo
+	./configure --build-dir="$build" >/dev/null || { ./configure --build-dir="$build"; exit 1; }
+fi
+echo '== building'
+make -s -j"$(nproc)" O="$build" all
+
+if [ -z "$model" ]; then
+	model=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/penstock/demo-qwen3_moe-$size
+	[ -d "$model" ] || make_model "$want" "$model"
+elif [ ! -e "$model" ]; then
+	die "MODEL=$model: there is no such file or folder"
+fi
+
+experts=$("$build/penstock" ls "$model" --json | grep -oE '"expert_bytes": *[0-9]+' | head -n 1 | grep -oE '[0-9]+$') ||
+	die "$model: 'penstock ls' found no experts"
+cache=$((experts / 8 >> 20))
+echo "== streaming $model: $((experts >> 20)) MiB of experts through a cache of $cache MiB"
+exec "$build/penstock" run "$model" --cache "${cache}M" --tokens "${TOKENS:-32}" --verify --compare mmap
