@@ -106,7 +106,8 @@ $(B)/libpenstock.so: $(B)/libpenstock.so.$(VERSION)
 	$(Q)ln -sf libpenstock.so.$(VERSION) $(B)/libpenstock.so.$(SOVERSION)
 	$(Q)ln -sf libpenstock.so.$(SOVERSION) $@
 
-$(B)/penstock: $(TOOL_OBJ) $(B)/libpenstock.a
+# Commands are linked as they are; what they use, as needed.
+$(B)/penstock: $(filter-out $(B)/obj/tools/decoder/%,$(TOOL_OBJ)) $(B)/libtool.a $(B)/libpenstock.a
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
