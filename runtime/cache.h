@@ -92,7 +92,10 @@ bool penstock_cache_unpin(struct penstock_cache *c, uint32_t slot);
  * Return: the slot, or PENSTOCK_CACHE_NONE if all are pinned.
  */
 uint32_t penstock_cache_take(struct penstock_cache *c, uint32_t layer, uint32_t expert, bool guess);
-/** penstock_cache_loaded() - the load of a slot ended; the expert is there, or (@good false) is not. Drops the load's pin; Return: as unpin. */
+/**
+ * penstock_cache_loaded() - the load of a slot ended; the expert is there, or (@good false) is not
+ * Drops the load's pin. Return: as penstock_cache_unpin().
+ */
 bool penstock_cache_loaded(struct penstock_cache *c, uint32_t slot, bool good);
 /** penstock_cache_claim() - a guess was asked for; Return: true the first time */
 bool penstock_cache_claim(struct penstock_cache *c, uint32_t slot);

@@ -33,7 +33,7 @@ have() { command -v "$1" >/dev/null; }
 
 # files GLOB...: our files that match (tracked, or new and not ignored)
 files() {
-	git -c safe.directory='*' ls-files --cached --others --exclude-standard -- "$@" | sort -u |
+	git -c safe.directory='*' ls-files --cached --others --exclude-standard -- "$@" 2>/dev/null | sort -u |
 		while read -r f; do [ -f "$f" ] && echo "$f"; done
 }
 

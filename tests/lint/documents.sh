@@ -43,7 +43,7 @@ fi
 links() {
 	local f link
 	for f in $(files '*.md'); do
-		grep -oE '\]\([^)#:]+' "$f" | sed 's/^](//' | while read -r link; do
+		grep -oE '\]\([^)#:]+' "$f" | sed 's/^](//' | grep -v '^http' | while read -r link; do
 			[ -e "$(dirname "$f")/$link" ] || echo "$f: no $link"
 		done
 	done
