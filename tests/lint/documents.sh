@@ -48,6 +48,9 @@ links() {
 		done
 	done
 	for f in "${rsts[@]}"; do
+		grep -oE '``(runtime|kernels|tools|tests|packaging)/[A-Za-z0-9_/.-]+``' "$f" | tr -d '`' | while read -r link; do
+			[ -e "$link" ] || echo "$f: no $link"
+		done
 		grep -oE '<[A-Za-z0-9_/.-]+\.(rst|md|c|h|sh)>`_' "$f" | sed 's/^<//; s/>`_$//' | while read -r link; do
 			[ -e "$(dirname "$f")/$link" ] || echo "$f: no $link"
 		done
