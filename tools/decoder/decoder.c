@@ -178,7 +178,7 @@ static void widest(const struct decoder *d, size_t rows, size_t *experts, size_t
 }
 
 /* One allocation, divided. */
-static int grow(struct decoder *d, size_t rows, struct penstock_error *err)
+int decoder_grow(struct decoder *d, size_t rows, struct penstock_error *err)
 {
 	struct decoder_buffers *b = &d->buf;
 	size_t hidden = d->hp.info.hidden, q = decoder_q_dim(d), kv = decoder_kv_dim(d), half = d->rope.rot / 2;
@@ -289,7 +289,7 @@ int decoder_step(struct decoder *d, const struct decoder_row *rows, size_t nr, c
 	int rc = check_rows(d, rows, nr, err);
 
 	if (!rc)
-		rc = grow(d, nr, err);
+		rc = decoder_grow(d, nr, err);
 	if (!rc)
 		rc = embed(d, rows, nr, err);
 	for (i = 0; i < d->hp.info.nr_layers && !rc; i++) {

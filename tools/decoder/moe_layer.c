@@ -80,9 +80,9 @@ static int route(struct decoder *d, uint32_t layer, const struct decoder_row *ro
 	return hook && hook->fn ? call_hook(d, layer, rows, nr, hook, err) : 0;
 }
 
-static int experts_layer(struct decoder *d, uint32_t layer, const struct decoder_row *rows, size_t nr,
-			 const struct decoder_experts *experts, const struct decoder_router_hook *hook,
-			 uint64_t start, struct penstock_error *err)
+int decoder_moe(struct decoder *d, uint32_t layer, const struct decoder_row *rows, size_t nr,
+		const struct decoder_experts *experts, const struct decoder_router_hook *hook,
+		struct penstock_error *err)
 {
 	const struct decoder_layer *l = &d->layers[layer];
 	size_t hidden = d->hp.info.hidden, i;
@@ -91,6 +91,7 @@ static int experts_layer(struct decoder *d, uint32_t layer, const struct decoder
 		.size = sizeof(moe), .layer = layer, .top_k = l->info.top_k, .nr_tokens = nr, .x = b->xn, .ldx = hidden,
 		.ids = b->ids, .weights = b->weights, .out = b->moe, .ldout = hidden,
 	};
+	uint64_t start = decoder_now_ns();
 	int rc = route(d, layer, rows, nr, hook, err);
 
 	if (!rc && experts->begin)
@@ -103,11 +104,9 @@ static int experts_layer(struct decoder *d, uint32_t layer, const struct decoder
 	start = decoder_now_ns();
 	rc = experts->forward(experts->arg, &moe, err);
 	d->times.experts_ns += decoder_now_ns() - start;
-	if (rc)
-		return rc;
-	for (i = 0; i < nr * hidden; i++)
-		b->x[i] += l->has_mlp ? b->moe[i] + b->h[i] : b->moe[i];
-	return 0;
+	for (i = 0; i < nr * hidden && l->has_mlp && !rc; i++)
+		b->moe[i] += b->h[i];
+	return rc;
 }
 
 int decoder_ffn(struct decoder *d, uint32_t layer, const struct decoder_row *rows, size_t nr,
@@ -115,19 +114,19 @@ int decoder_ffn(struct decoder *d, uint32_t layer, const struct decoder_row *row
 		struct penstock_error *err)
 {
 	const struct decoder_layer *l = &d->layers[layer];
+	bool is_moe = l->info.kind == PENSTOCK_LAYER_MOE;
 	size_t hidden = d->hp.info.hidden, i;
 	struct decoder_buffers *b = &d->buf;
+	const float *add = is_moe ? b->moe : b->h;
 	uint64_t start = decoder_now_ns();
 	int rc;
 
 	penstock_k_rmsnorm(d->pool, b->x, hidden, l->ffn_norm, d->hp.eps, nr, hidden, b->xn, hidden);
-	if (l->info.kind == PENSTOCK_LAYER_MOE)
-		return experts_layer(d, layer, rows, nr, experts, hook, start, err);
 	d->times.attention_ns += decoder_now_ns() - start;
-	rc = mlp(d, layer, nr, err);
+	rc = is_moe ? decoder_moe(d, layer, rows, nr, experts, hook, err) : mlp(d, layer, nr, err);
 	if (rc)
 		return rc;
 	for (i = 0; i < nr * hidden; i++)
-		b->x[i] += b->h[i];
+		b->x[i] += add[i];
 	return 0;
 }

@@ -117,6 +117,12 @@ int decoder_load(struct decoder *d, struct penstock_error *err);
 /** decoder_attention() - x += attention(norm(x)) of a layer; rows are in buf.x (attention.c) */
 int decoder_attention(struct decoder *d, uint32_t layer, const struct decoder_row *rows, size_t nr,
 		      struct penstock_error *err);
+/** decoder_grow() - make room for steps of @rows rows (decoder.c). Return: 0; -ENOMEM. */
+int decoder_grow(struct decoder *d, size_t rows, struct penstock_error *err);
+/** decoder_moe() - buf.moe = routed and shared experts of buf.xn (moe_layer.c) */
+int decoder_moe(struct decoder *d, uint32_t layer, const struct decoder_row *rows, size_t nr,
+		const struct decoder_experts *experts, const struct decoder_router_hook *hook,
+		struct penstock_error *err);
 /** decoder_ffn() - x += experts or dense layer of norm(x) (moe_layer.c) */
 int decoder_ffn(struct decoder *d, uint32_t layer, const struct decoder_row *rows, size_t nr,
 		const struct decoder_experts *experts, const struct decoder_router_hook *hook,
