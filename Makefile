@@ -51,7 +51,7 @@ TESTS := $(patsubst %.c,$(B)/%,$(TEST_SRC))
 EXAMPLES := $(patsubst Documentation/examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
 # Flow tests of the tool itself are scripts that print TAP.
 TEST_SCRIPTS := $(wildcard tests/flow/test_*.sh)
-LINTS := $(filter-out tests/lint/common.sh,$(wildcard tests/lint/*.sh))
+LINTS := $(wildcard tests/lint/*.sh)
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))

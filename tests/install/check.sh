@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Install into a temporary prefix and use what is there as a stranger would:
 # through pkg-config, in C and in C++, shared and static. Then uninstall.
-# shellcheck source=../lint/common.sh
-. "$(dirname "$0")/../lint/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 prefix=$tmp/prefix stage=$tmp/stage
 here=tests/install

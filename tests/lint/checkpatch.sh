@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Kernel style by checkpatch.pl, where it is: CHECKPATCH=path, or Debian's
 # linux-source unpacked under /usr/src. It is 130 MB, so install.sh leaves it out.
-# shellcheck source=common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 checkpatch=${CHECKPATCH:-$(find /usr/src -maxdepth 3 -name checkpatch.pl 2>/dev/null | sort -V | tail -n 1)}
 if [ -z "$checkpatch" ] || ! have perl; then

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # The whole tree builds without a warning, with gcc and with clang, and no
 # warning class is switched off but the one in the Makefile.
-# shellcheck source=common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 # quiet_build COMPILER: prints only when it fails
 quiet_build() {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Kernel-doc comments, reStructuredText, man pages, links between documents.
-# shellcheck source=common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 # kernel-doc comes with Debian's linux-kbuild, whose path holds a version.
 kernel_doc=${KERNEL_DOC:-$(find /usr/lib/linux-kbuild-* /usr/src/linux-headers-*/scripts -name kernel-doc 2>/dev/null |

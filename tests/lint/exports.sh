@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # What the library exports = what the public headers declare = what the map lists;
 # and each public header compiles alone, as C11 and as C++.
-# shellcheck source=common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 headers=(runtime/include/penstock/*.h kernels/kabi.h)
 inc=(-Iruntime/include -Ikernels)

@@ -3,8 +3,8 @@
 # Includes go one way, as the data does. The table lists, for each room, the rooms
 # that its files may include beside its own; any other edge is an error.
 # Foreign libraries are rooms too: each has its place.
-# shellcheck source=common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 table='
 api             :

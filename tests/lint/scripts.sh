@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Scripts: shellcheck without exceptions in the command line, python compiles.
-# shellcheck source=common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 mapfile -t scripts < <(files '*.sh' '*.bash' configure .ci/run)
 if have shellcheck; then

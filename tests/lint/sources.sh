@@ -3,8 +3,8 @@
 # Every source file: its licence line, its length, its functions' lengths, its
 # lines' widths. The house's limits are 600 lines, 80 lines a function and 120
 # columns; what is over them is named, what is far over them fails.
-# shellcheck source=common.sh
-. "$(dirname "$0")/common.sh"
+# shellcheck source=../tap.sh
+. "$(dirname "$0")/../tap.sh"
 
 mapfile -t sources < <(files '*.c' '*.h' '*.cu' '*.cuh' '*.sh' '*.py' '*.map' '*.bash' '*.mk' '*Makefile' '*Kbuild' \
 	configure .ci/run)

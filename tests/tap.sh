@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
-# Sourced by each lint: TAP output, and the list of our files.
+# Sourced by tests that are scripts: TAP output, and the list of our files.
 set -uo pipefail
-cd "${PENSTOCK_TOP:-$(dirname "${BASH_SOURCE[0]}")/../..}" || exit 1
+cd "${PENSTOCK_TOP:-$(dirname "${BASH_SOURCE[0]}")/..}" || exit 1
 # shellcheck disable=SC2034 # for those who source this
 build=${PENSTOCK_BUILD:-build}
 nr=0 bad=0
