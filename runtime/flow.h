@@ -59,6 +59,7 @@ struct penstock_range {
  * Filled by the ring:
  * @done: bytes that have arrived
  * @tries: resubmissions after an error
+ * @eio_tries: of these, after EIO
  * @status: at reap: 0, or a negative errno (-ENODATA: end of file before @need)
  * @next: link, free for the owner of the record
  */
@@ -72,6 +73,7 @@ struct penstock_read {
 	void *cookie;
 	uint32_t done;
 	uint32_t tries;
+	uint32_t eio_tries;
 	int status;
 	struct penstock_read *next;
 };

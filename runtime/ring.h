@@ -9,7 +9,9 @@
  *
  * Threads: one thread opens, submits, reaps, registers and closes (it may differ
  * from the thread that opened, if the first submission is its own);
- * penstock_ring_wake() may be called by any thread.
+ * penstock_ring_wake() may be called by any thread. After a fork the ring is the
+ * parent's: in the child a submit takes nothing, a reap is -ESTALE, a close only
+ * frees the record.
  */
 #ifndef PENSTOCK_RING_H
 #define PENSTOCK_RING_H
@@ -25,6 +27,7 @@ struct penstock_ring;
 /* What an engine does. A completion is (read, res): res >= 0 bytes, or -errno. */
 struct penstock_ring_ops {
 	const char *name;
+	/* @why lives as long as the engine, which may write to it later; -EOPNOTSUPP: refused here, @why says how */
 	int (*open)(uint32_t depth, void **engine, char *why, size_t why_len, struct penstock_error *err);
 	void (*close)(void *engine);
 	/* the file numbers of reads are indices into @fds; called again when files are added */
@@ -33,15 +36,31 @@ struct penstock_ring_ops {
 	int (*set_buffer)(void *engine, uint32_t nr, void *base, size_t len);
 	/* queue the rest of a read: dst + done, off + done, len - done; -EAGAIN when full */
 	int (*queue)(void *engine, struct penstock_read *r);
-	/* hand queued reads to the kernel, wait for at least one completion or wake up to timeout */
+	/*
+	 * hand queued reads to the kernel, wait for at least one completion or a wake, up to timeout
+	 * (UINT64_MAX: for ever). 0, also when a signal cut it short; 1 woken; -errno the engine broke
+	 */
 	int (*enter)(void *engine, uint64_t timeout_ns);
 	/* next completion, or NULL */
 	struct penstock_read *(*pop)(void *engine, int *res);
 	void (*wake)(void *engine);
 };
 
+/* Where the kernel says whether it lets processes use io_uring. */
+#define PENSTOCK_URING_SYSCTL	"/proc/sys/kernel/io_uring_disabled"
+
 extern const struct penstock_ring_ops penstock_ring_uring;
 extern const struct penstock_ring_ops penstock_ring_pread;
+
+/**
+ * penstock_uring_refusal() - why io_uring cannot be used here, and what to do about it
+ * @code: negative errno of the step that failed
+ * @step: that step, such as "io_uring_setup"
+ * @sysctl: PENSTOCK_URING_SYSCTL, or a file that stands in for it
+ * @needed: bytes of locked memory wanted
+ * @why: receives the text
+ */
+void penstock_uring_refusal(int code, const char *step, const char *sysctl, size_t needed, char *why, size_t why_len);
 
 /**
  * penstock_ring_open() - start an engine
@@ -70,7 +89,9 @@ int penstock_ring_set_buffer(struct penstock_ring *r, uint32_t nr, void *base, s
 
 /**
  * penstock_ring_submit() - queue reads, in order
- * @reads: linked by next; the record and its memory belong to the ring until reaped
+ * @reads: linked by next; the record and its memory belong to the ring until reaped. done, tries, eio_tries and
+ * status are reset; a read that cannot be (length 0 or above PENSTOCK_READ_MAX, need > len, no such file) is
+ * reaped with -EINVAL
  * Return: the first read that was not taken because the ring is full, or NULL.
  * They are handed to the kernel as one batch by the next reap.
  */
@@ -80,7 +101,9 @@ struct penstock_read *penstock_ring_submit(struct penstock_ring *r, struct penst
  * penstock_ring_reap() - collect final reads
  * @timeout_ns: 0 = do not wait, UINT64_MAX = until one is final or a wake
  * @out: receives a list linked by next, or NULL
- * Submits what is queued in any case. Return: number of reads; 0 on timeout or wake; -errno the engine broke.
+ * Submits what is queued in any case. Return: number of reads; 0 on timeout or wake; -errno the engine broke
+ * (penstock_ring_why() says how; reads in flight are lost, their memory stays in the kernel's hands); -ESTALE
+ * in a child after fork.
  */
 int penstock_ring_reap(struct penstock_ring *r, uint64_t timeout_ns, struct penstock_read **out);
 
