@@ -156,6 +156,12 @@ static int setup(struct uring *u, uint32_t entries, uint32_t flags)
 	return io_uring_queue_init_params(entries, &u->ring, &p);
 }
 
+/* liburing 2.3 declares io_uring_enable_rings(), but Debian's build does not export it. */
+static int enable(struct io_uring *ring)
+{
+	return io_uring_register((unsigned int)ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
 /* Some bytes that any process can read from a file. */
 static int open_probe_file(void)
 {
@@ -219,7 +225,7 @@ static int probe_setup(uint32_t flags, const char **step)
 	if (ret)
 		return ret;
 	*step = "io_uring_register(ENABLE_RINGS)";
-	ret = flags & IORING_SETUP_R_DISABLED ? io_uring_enable_rings(&ring) : 0;
+	ret = flags & IORING_SETUP_R_DISABLED ? enable(&ring) : 0;
 	if (ret)
 		goto exit_ring;
 	*step = "opening a file to read";
@@ -443,7 +449,7 @@ static int uring_enter(void *engine, uint64_t timeout_ns)
 	int ret;
 
 	if (!u->enabled) {
-		ret = io_uring_enable_rings(&u->ring);
+		ret = enable(&u->ring);
 		if (ret) {
 			note(u, "io_uring: io_uring_register(ENABLE_RINGS): %s", strerrordesc_np(-ret));
 			return ret;
