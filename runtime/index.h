@@ -31,6 +31,7 @@ struct penstock_index_tensor {
 
 struct penstock_index_meta {
 	const char *key;
+	uint32_t order;		/* of appearance: where a JSON file has a key twice, the last one counts */
 	struct penstock_meta value;
 };
 
