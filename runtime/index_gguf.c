@@ -331,7 +331,7 @@ static int check_extents(struct gguf *g, uint32_t first)
 	struct penstock_index *ix = g->b->ix;
 	uint32_t nr = ix->nr_tensors - first, i;
 	struct penstock_index_tensor *t;
-	uint64_t data, end, past = 0;
+	uint64_t data, end = 0, past = 0;
 	uint32_t *order;
 	int rc = 0;
 

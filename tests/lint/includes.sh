@@ -10,7 +10,7 @@ table='
 api             :
 base            : api
 store           : api base
-index           : api base store yajl xxhash
+index           : api base store kabi yajl xxhash
 plan            : api base
 ring            : api base store liburing
 mem             : api base numa
