@@ -19,7 +19,7 @@ QWEN3_MOE = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
     "attention_bias": False, "decoder_sparse_step": 1, "head_dim": 24, "hidden_act": "silu", "hidden_size": 64,
     "intermediate_size": 96, "max_position_embeddings": 512, "max_window_layers": 2, "mlp_only_layers": [],
-    "moe_intermediate_size": 20, "norm_topk_prob": True, "num_attention_heads": 4, "num_experts": 10,
+    "moe_intermediate_size": 20, "norm_topk_prob": True, "num_attention_heads": 4, "num_experts": 8,
     "num_experts_per_tok": 4, "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
     "rope_scaling": None, "rope_theta": 1000000.0, "sliding_window": None, "tie_word_embeddings": False,
     "torch_dtype": "bfloat16", "use_sliding_window": False, "vocab_size": 128,
@@ -29,7 +29,7 @@ QWEN3_MOE = {
 OLMOE = {
     "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe",
     "attention_bias": False, "clip_qkv": None, "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 20,
-    "max_position_embeddings": 512, "norm_topk_prob": False, "num_attention_heads": 4, "num_experts": 10,
+    "max_position_embeddings": 512, "norm_topk_prob": False, "num_attention_heads": 4, "num_experts": 8,
     "num_experts_per_tok": 4, "num_hidden_layers": 2, "num_key_value_heads": 4, "rms_norm_eps": 1e-05,
     "rope_scaling": None, "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
     "vocab_size": 128, "pad_token_id": 1, "eos_token_id": 2,
@@ -37,11 +37,11 @@ OLMOE = {
 
 GPT_OSS = {
     "architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss",
-    "attention_bias": True, "attention_dropout": 0.0, "experts_per_token": 4, "head_dim": 16, "hidden_act": "silu",
+    "attention_bias": True, "attention_dropout": 0.0, "experts_per_token": 3, "head_dim": 16, "hidden_act": "silu",
     "hidden_size": 64, "initial_context_length": 64, "intermediate_size": 64,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-    "max_position_embeddings": 512, "num_attention_heads": 4, "num_experts_per_tok": 4, "num_hidden_layers": 3,
-    "num_key_value_heads": 2, "num_local_experts": 8, "rms_norm_eps": 1e-05,
+    "max_position_embeddings": 512, "num_attention_heads": 4, "num_experts_per_tok": 3, "num_hidden_layers": 3,
+    "num_key_value_heads": 2, "num_local_experts": 6, "rms_norm_eps": 1e-05,
     "rope_scaling": {"beta_fast": 8.0, "beta_slow": 1.0, "factor": 8.0, "original_max_position_embeddings": 64,
                      "rope_type": "yarn", "truncate": False},
     "rope_theta": 150000.0, "sliding_window": 8, "swiglu_limit": 7.0, "tie_word_embeddings": False,
@@ -77,7 +77,7 @@ LLAMA4 = {
         "hidden_size": 64, "interleave_moe_layer_step": 2, "intermediate_size": 36, "intermediate_size_mlp": 56,
         "max_position_embeddings": 512, "model_type": "llama4_text",
         "no_rope_layers": [1, 1, 1, 0], "num_attention_heads": 4, "num_experts_per_tok": 1,
-        "num_hidden_layers": 4, "num_key_value_heads": 2, "num_local_experts": 5, "pad_token_id": 1,
+        "num_hidden_layers": 4, "num_key_value_heads": 2, "num_local_experts": 4, "pad_token_id": 1,
         "rms_norm_eps": 1e-05,
         "rope_scaling": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
                          "original_max_position_embeddings": 64, "rope_type": "llama3"},
@@ -127,13 +127,13 @@ DEEPSEEK_V3 = {
     "scoring_func": "sigmoid", "topk_group": 2, "topk_method": "noaux_tc",
 }
 
-KIMI_K2 = {**DEEPSEEK_V3, "n_group": 1, "topk_group": 1, "n_routed_experts": 12, "num_experts_per_tok": 3,
+KIMI_K2 = {**DEEPSEEK_V3, "n_group": 1, "topk_group": 1, "n_routed_experts": 8, "num_experts_per_tok": 3,
            "routed_scaling_factor": 2.827}
 
 DEEPSEEK_V3_FP8 = {
     **DEEPSEEK_V3, "first_k_dense_replace": 0, "num_hidden_layers": 1, "hidden_size": 132,
     "moe_intermediate_size": 132, "intermediate_size": 132, "n_group": 2, "topk_group": 1, "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
+    "num_experts_per_tok": 2, "vocab_size": 32,
     "quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
                             "weight_block_size": [128, 128]},
 }

@@ -18,7 +18,7 @@ ROUTE_MARGIN = 2e-4
 LOGIT_MARGIN = 2e-3
 NR_PROMPT = 12
 NR_OUTPUT = 24
-NR_MOE_TOKENS = 12
+NR_MOE_TOKENS = 8
 
 
 class Retry(Exception):
@@ -276,6 +276,22 @@ def reference(model, seed, whole, path="."):
         lines.append(("logit_margin", f"{logit_gap:.3g}"))
     lines.append(("route_margin", f"{gap:.3g}"))
     return lines, files
+
+
+def need_inf_mask(model, x):
+    """Choices must differ from those of a mask of 0 (some kept scores are negative), and from no groups at all."""
+    for block, router in moe_blocks(model).values():
+        logits, _, ids = router(x)
+        sel = logits.sigmoid() + router.e_score_correction_bias
+        groups, kept = router.num_group, router.topk_group
+        score = sel.view(len(sel), groups, -1).topk(2, -1)[0].sum(-1)
+        mask = torch.zeros_like(score).scatter_(1, score.topk(kept, -1).indices, 1).bool()
+        zero = sel.masked_fill(~mask.repeat_interleave(sel.shape[1] // groups, 1), 0.0)
+        want = ids.sort(-1).values
+        if torch.equal(zero.topk(router.top_k, -1).indices.sort(-1).values, want):
+            raise Retry("masking with 0 gives the same")
+        if torch.equal(sel.topk(router.top_k, -1).indices.sort(-1).values, want):
+            raise Retry("groups do not matter")
 
 
 def write_expected(folder, lines, files):

@@ -100,6 +100,7 @@ class Converter:
         self.out = []
 
     def qtype(self, name, ndim):
+        """llama.cpp keeps vectors, biases and routers in float32."""
         if ndim == 1 or name.endswith(".bias") or "ffn_gate_inp" in name:
             return T.F32
         for part, qtype in self.types:
@@ -125,9 +126,12 @@ class Converter:
     def experts(self, prefix, mod):
         """Fused in memory, apart in the file: gate, up, down [E, out, in]."""
         oss = self.config.model_type == "gpt_oss"
+        llama4 = self.config.model_type == "llama4_text"
         gate_up, down = mod.gate_up_proj.data, mod.down_proj.data
         if oss:
             parts = [gate_up[..., 0::2].transpose(1, 2), gate_up[..., 1::2].transpose(1, 2), down.transpose(1, 2)]
+        elif llama4:
+            parts = [p.transpose(1, 2) for p in (*gate_up.chunk(2, 2), down)]
         else:
             parts = [*gate_up.chunk(2, 1), down]
         mixtral = self.config.model_type == "mixtral"
@@ -141,25 +145,42 @@ class Converter:
             self.put(f"{prefix}gate_proj.bias", bias[:, 0::2].numpy())
             self.put(f"{prefix}up_proj.bias", bias[:, 1::2].numpy())
             self.put(f"{prefix}down_proj.bias", mod.down_proj_bias.data.numpy())
+        elif llama4:
+            gate_up.copy_(torch.cat(vals[:2], 1).transpose(1, 2))
+            down.copy_(vals[2].transpose(1, 2))
         else:
             gate_up.copy_(torch.cat(vals[:2], 1))
             down.copy_(vals[2])
 
+    def kv_b(self, name, p):
+        """DeepSeek: llama.cpp keeps the two halves of kv_b apart, the first transposed. Not computed here."""
+        c = self.config
+        w = p.data.view(c.num_attention_heads, c.qk_nope_head_dim + c.v_head_dim, c.kv_lora_rank)
+        k, v = w.split([c.qk_nope_head_dim, c.v_head_dim], dim=1)
+        self.put(name.replace("kv_b_proj", "k_b_proj"), k.transpose(1, 2).numpy())
+        self.put(name.replace("kv_b_proj", "v_b_proj"), v.numpy())
+
     def convert(self):
         heads = {"q_proj": self.config.num_attention_heads, "k_proj": self.config.num_key_value_heads}
         llama = self.config.model_type == "mixtral"
-        for name, p in self.model.named_parameters():
+        feed_forward = ".feed_forward." if self.config.model_type == "llama4_text" else ".mlp."
+        buffers = [(n, b) for n, b in self.model.named_buffers() if "e_score_correction_bias" in n]
+        for name, p in list(self.model.named_parameters()) + buffers:
             if ".experts." in name:
+                continue
+            if "kv_b_proj" in name:
+                self.kv_b(name, p)
                 continue
             n = heads.get(name.split(".")[-2], 0) if llama else 0
             hf = name.replace(".mlp.", ".block_sparse_moe.") if llama else name
             if name.endswith("sinks"):
                 hf += ".weight"
+            hf = hf.replace("e_score_correction_bias", "e_score_correction.bias")
             w = p.data.numpy()
             w = self.put(hf, permute(w, n) if n else w)
             p.data.copy_(torch.from_numpy(unpermute(w, n) if n else w))
         for i, (block, _) in g.moe_blocks(self.model).items():
-            prefix = f"layers.{i}.feed_forward.experts." if llama else f"model.layers.{i}.mlp.experts."
+            prefix = f"layers.{i}.feed_forward.experts." if llama else f"model.layers.{i}{feed_forward}experts."
             self.experts(prefix, block.experts)
         return self.out
 
@@ -170,12 +191,13 @@ def write_model(folder, arch_name, config, tensors, extra, split):
     w.add_block_count(config.num_hidden_layers)
     w.add_context_length(config.max_position_embeddings)
     w.add_embedding_length(config.hidden_size)
-    w.add_feed_forward_length(config.intermediate_size)
+    w.add_feed_forward_length(getattr(config, "intermediate_size_mlp", config.intermediate_size))
     w.add_head_count(config.num_attention_heads)
     w.add_head_count_kv(config.num_key_value_heads)
     w.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
     w.add_layer_norm_rms_eps(config.rms_norm_eps)
-    w.add_expert_count(getattr(config, "num_experts", None) or config.num_local_experts)
+    w.add_expert_count(next(getattr(config, k) for k in ("n_routed_experts", "num_experts", "num_local_experts")
+                            if getattr(config, k, None)))
     w.add_expert_used_count(config.num_experts_per_tok)
     extra(w, config)
     w.add_vocab_size(config.vocab_size)
@@ -210,14 +232,69 @@ def oss_keys(w, c):
     w.add_rope_scaling_orig_ctx_len(c.rope_parameters["original_max_position_embeddings"])
 
 
-def whole(name, arch, config_json, types, extra, gains=None, split=0, opened="model.gguf"):
+def olmoe_keys(w, c):
+    pass
+
+
+def sigmoid_keys(w, c):
+    w.add_expert_feed_forward_length(c.moe_intermediate_size)
+    w.add_expert_shared_count(c.n_shared_experts)
+    w.add_leading_dense_block_count(c.first_k_dense_replace)
+    w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    w.add_expert_weights_scale(c.routed_scaling_factor)
+    w.add_expert_weights_norm(c.norm_topk_prob)
+
+
+def glm_keys(w, c):
+    sigmoid_keys(w, c)
+    w.add_key_length(c.head_dim)
+    w.add_value_length(c.head_dim)
+    w.add_rope_dimension_count(int(c.head_dim * c.rope_parameters["partial_rotary_factor"]))
+
+
+def deepseek_keys(w, c):
+    sigmoid_keys(w, c)
+    w.add_expert_group_count(c.n_group)
+    w.add_expert_group_used_count(c.topk_group)
+    w.add_q_lora_rank(c.q_lora_rank)
+    w.add_kv_lora_rank(c.kv_lora_rank)
+    w.add_key_length(c.kv_lora_rank + c.qk_rope_head_dim)
+    w.add_value_length(c.kv_lora_rank)
+    w.add_key_length_mla(c.qk_nope_head_dim + c.qk_rope_head_dim)
+    w.add_value_length_mla(c.v_head_dim)
+    w.add_rope_dimension_count(c.qk_rope_head_dim)
+
+
+def llama4_keys(w, c):
+    w.add_key_length(c.head_dim)
+    w.add_value_length(c.head_dim)
+    w.add_rope_dimension_count(c.head_dim)
+    w.add_interleave_moe_layer_step(c.interleave_moe_layer_step)
+    w.add_expert_feed_forward_length(c.intermediate_size)
+
+
+def llama3_factors(c):
+    """What llama.cpp divides the rotary frequencies by."""
+    r = c.rope_parameters
+    inv = 1.0 / r["rope_theta"] ** (np.arange(0, c.head_dim, 2) / c.head_dim)
+    turns = r["original_max_position_embeddings"] * inv / (2 * np.pi)
+    smooth = np.clip((turns - r["low_freq_factor"]) / (r["high_freq_factor"] - r["low_freq_factor"]), 0, 1)
+    return (1 / ((1 - smooth) / r["factor"] + smooth)).astype(np.float32)
+
+
+def whole(name, arch, config_json, types, extra, gains=None, split=0, opened="model.gguf", decoded=True, check=None):
     folder = os.path.join(HERE, name)
 
     def make(seed):
         g.fresh(folder)
         model = g.build(folder, config_json, seed, gains)
-        tensors = Converter(model, arch, types, seed).convert()
-        lines, files = g.reference(model, seed, True, opened)
+        text = g.text_model(model)
+        tensors = Converter(text, arch, types, seed).convert()
+        if arch == gguf.MODEL_ARCH.LLAMA4:
+            tensors.append(("rope_freqs.weight", llama3_factors(text.config), T.F32))
+        lines, files = g.reference(text, seed, decoded, opened)
+        if check:
+            check(text, files["moe_in.f32"])
         os.remove(os.path.join(folder, "config.json"))
         write_model(folder, gguf.MODEL_ARCH_NAMES[arch], g.text_config(model.config), tensors, extra, split)
         lines[0] = ("arch", gguf.MODEL_ARCH_NAMES[arch])
@@ -229,20 +306,20 @@ def whole(name, arch, config_json, types, extra, gains=None, split=0, opened="mo
 def main():
     import configs
     block_goldens()
-    qwen = {**configs.QWEN3_MOE, "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
-            "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+    qwen = {**configs.QWEN3_MOE, "num_experts": 5, "num_experts_per_tok": 3, "vocab_size": 64,
+            "moe_intermediate_size": 32, "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
     whole("qwen3moe_split", gguf.MODEL_ARCH.QWEN3MOE, qwen,
           [("blk.0.ffn_gate_exps", T.Q4_0), ("blk.0.ffn_up_exps", T.Q5_0), ("blk.0.ffn_down_exps", T.Q8_0),
            ("blk.1.ffn_gate_exps", T.Q8_0), ("blk.1.ffn_up_exps", T.BF16), ("blk.1.ffn_down_exps", T.F16),
            ("blk.0.attn", T.F16), ("blk.1.attn_q", T.Q4_0), ("blk.1.attn_k", T.F32), ("blk.1.attn_v", T.Q5_0),
            ("token_embd", T.F16), ("output", T.Q8_0)],
           qwen_keys, split=10, opened="model-00002-of-00003.gguf")
-    mixtral = {**configs.MIXTRAL, "intermediate_size": 32, "num_local_experts": 6}
+    mixtral = {**configs.MIXTRAL, "intermediate_size": 32, "num_local_experts": 5, "vocab_size": 64}
     whole("mixtral", gguf.MODEL_ARCH.LLAMA, mixtral,
           [("exps", T.Q4_0), ("attn", T.Q8_0), ("token_embd", T.Q8_0), ("output", T.Q8_0)], llama_keys)
     # llama.cpp rounds yarn's correction range to whole dimensions, and takes betas of 32 and 1 where the file has none
     oss = {**configs.GPT_OSS_BF16, "intermediate_size": 64, "num_local_experts": 4, "num_experts_per_tok": 2,
-           "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+           "vocab_size": 64, "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
                             "original_max_position_embeddings": 4096, "truncate": True}}
     whole("gpt_oss", gguf.MODEL_ARCH.GPT_OSS, oss,
           [("exps", T.MXFP4), ("attn", T.Q8_0), ("token_embd", T.Q8_0), ("output", T.Q8_0)], oss_keys,
@@ -252,6 +329,21 @@ def main():
           [("ffn_gate_exps", T.Q4_K), ("ffn_up_exps", T.Q5_K), ("ffn_down_exps", T.Q5_0), ("attn_v", T.Q6_K),
            ("attn_output", T.Q5_0), ("attn_k", T.Q5_K), ("attn_q", T.Q4_K), ("token_embd", T.Q4_K), ("output", T.Q6_K)],
           qwen_keys)
+    small = {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 64}
+    olmoe = {**configs.OLMOE, "vocab_size": 64, "num_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 32,
+             "num_attention_heads": 2, "num_key_value_heads": 2}
+    q4 = [("exps", T.Q4_0), ("attn", T.Q8_0), ("ffn", T.Q5_0), ("token_embd", T.Q8_0), ("output", T.Q8_0)]
+    whole("olmoe", gguf.MODEL_ARCH.OLMOE, olmoe, q4, olmoe_keys)
+    glm = {**configs.GLM4_MOE, **small, "n_routed_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 64}
+    whole("glm4moe", gguf.MODEL_ARCH.GLM4_MOE, glm, q4, glm_keys)
+    # llama.cpp has chunks of 8192 and no temperature before that; every fourth layer has no rope
+    text = {**configs.LLAMA4["text_config"], **small, "num_local_experts": 3, "intermediate_size": 32,
+            "intermediate_size_mlp": 64, "attention_chunk_size": 8192, "floor_scale": 8192, "attn_scale": 0.1}
+    whole("llama4", gguf.MODEL_ARCH.LLAMA4, {**configs.LLAMA4, "text_config": text}, q4, llama4_keys)
+    deepseek = {**configs.DEEPSEEK_V3, "first_k_dense_replace": 0, "num_hidden_layers": 1, "n_routed_experts": 8,
+                "num_experts_per_tok": 3, "n_group": 4, "moe_intermediate_size": 32, "vocab_size": 32}
+    whole("deepseek2", gguf.MODEL_ARCH.DEEPSEEK2, deepseek, [("exps", T.Q4_0), ("shexp", T.Q8_0)], deepseek_keys,
+          decoded=False, check=g.need_inf_mask)
 
 
 if __name__ == "__main__":
