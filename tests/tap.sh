@@ -6,7 +6,8 @@ cd "${PENSTOCK_TOP:-$(dirname "${BASH_SOURCE[0]}")/..}" || exit 1
 # shellcheck disable=SC2034 # for those who source this
 build=${PENSTOCK_BUILD:-build}
 nr=0 bad=0
-tmp=$(mktemp -d)
+# Not /tmp: a tmpfs may refuse O_DIRECT.
+tmp=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
 trap 'rm -rf "$tmp"' EXIT
 
 # verdict NAME < <(CHECK): good when nothing came in; what came in says what is wrong

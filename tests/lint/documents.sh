@@ -48,6 +48,7 @@ links() {
 		done
 	done
 	for f in "${rsts[@]}"; do
+		# shellcheck disable=SC2016 # literal quotes of rst
 		grep -oE '``(runtime|kernels|tools|tests|packaging)/[A-Za-z0-9_/.-]+``' "$f" | tr -d '`' | while read -r link; do
 			[ -e "$link" ] || echo "$f: no $link"
 		done
