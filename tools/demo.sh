@@ -39,27 +39,38 @@ shape() {
 	echo "--arch qwen3_moe --layers $layers --experts 128 --top-k 8 --hidden $hidden --inter $inter --dtype bf16"
 }
 
+# check_space BYTES FOLDER: a tenth more is for embedding, attention and head
+check_space() {
+	local need=$(($1 * 11 / 10 + (64 << 20))) avail
+	mkdir -p "$2"
+	avail=$(df -B1 --output=avail "$2" | tail -n 1)
+	[ "$avail" -gt "$need" ] ||
+		die "the checkpoint needs $((need >> 20)) MiB in $2, where $((avail >> 20)) MiB are free." \
+			'Set XDG_CACHE_HOME to another drive, or SIZE=1G, or MODEL=/path of one that you have'
+}
+
 # make_model BYTES FOLDER: whole or not at all
 make_model() {
-	local to=$2 avail need
-	part=$to.part
-	mkdir -p "$(dirname "$to")"
+	part=$2.part
 	rm -rf "$part"
 	trap 'rm -rf "$part"' EXIT
-	avail=$(df -B1 --output=avail "$(dirname "$to")" | tail -n 1)
-	# A tenth more: embedding, attention, head.
-	need=$(($1 * 11 / 10 + (64 << 20)))
-	[ "$avail" -gt "$need" ] ||
-		die "the checkpoint needs $((need >> 20)) MiB in $(dirname "$to"), where $((avail >> 20)) MiB are free." \
-			'Set XDG_CACHE_HOME to another drive, or SIZE=1G, or MODEL=/path of one that you have'
-	echo "== making a checkpoint of about $size in $to (once)"
+	echo "== making a checkpoint of about $size in $2 (once)"
 	# shellcheck disable=SC2046 # words
 	"$build/penstock" synth "$part" $(shape "$1") --format safetensors || die 'no checkpoint was made'
-	mv "$part" "$to"
+	mv "$part" "$2"
 }
 
 want=$(bytes "$size")
 shape "$want" >/dev/null
+make=''
+if [ -z "$model" ]; then
+	model=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/penstock/demo-qwen3_moe-$size
+	[ -d "$model" ] || make=yes
+elif [ ! -e "$model" ]; then
+	die "MODEL=$model: there is no such file or folder"
+fi
+[ -z "$make" ] || check_space "$want" "$(dirname "$model")"
+
 if [ ! -e "$build/config.mk" ] && ! ./configure --build-dir="$build" >/dev/null 2>&1; then
 	echo '== installing what is missing'
 	.ci/install.sh --demo
@@ -68,12 +79,7 @@ fi
 echo '== building'
 make -s -j"$(nproc)" O="$build" all
 
-if [ -z "$model" ]; then
-	model=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/penstock/demo-qwen3_moe-$size
-	[ -d "$model" ] || make_model "$want" "$model"
-elif [ ! -e "$model" ]; then
-	die "MODEL=$model: there is no such file or folder"
-fi
+[ -z "$make" ] || make_model "$want" "$model"
 
 experts=$("$build/penstock" ls "$model" --json | grep -oE '"expert_bytes": *[0-9]+' | head -n 1 | grep -oE '[0-9]+$') ||
 	die "$model: 'penstock ls' found no experts"
