@@ -53,6 +53,7 @@ EXAMPLES := $(patsubst Documentation/examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC)
 TEST_SCRIPTS := $(wildcard tests/flow/test_*.sh)
 LINTS := $(wildcard tests/lint/*.sh)
 
+comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
@@ -99,7 +100,7 @@ $(B)/libpenstock.a: $(LIB_OBJ)
 
 $(B)/libpenstock.so.$(VERSION): $(LIB_OBJ) runtime/penstock.map
 	$(call say,LD)
-	$(Q)$(CC) -shared -Wl,-soname,libpenstock.so.$(SOVERSION) -Wl,--version-script=runtime/penstock.map \
+	$(Q)$(CC) -shared $(if $(SANFLAGS),,-Wl$(comma)-z$(comma)defs) -Wl,-soname,libpenstock.so.$(SOVERSION) -Wl,--version-script=runtime/penstock.map \
 		$(ALL_CFLAGS) $(LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
 
 $(B)/libpenstock.so: $(B)/libpenstock.so.$(VERSION)
