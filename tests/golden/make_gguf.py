@@ -92,8 +92,8 @@ def unpermute(w, heads):
 class Converter:
     """Takes the tensors of a model one by one: quantises, records, writes the values back into the model."""
 
-    def __init__(self, model, arch, types, seed):
-        self.model, self.types = model, types
+    def __init__(self, model, arch, types, seed, fused):
+        self.model, self.types, self.fused = model, types, fused
         self.config = g.text_config(model.config)
         self.map = gguf.get_tensor_name_map(arch, self.config.num_hidden_layers)
         self.rng = np.random.default_rng(seed)
@@ -113,6 +113,9 @@ class Converter:
         name = self.map.get_name(hf_name, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise RuntimeError(f"no GGUF name for {hf_name}")
+        return self.put_as(name, w)
+
+    def put_as(self, name, w):
         qtype = self.qtype(name, w.ndim)
         w = np.ascontiguousarray(w, dtype=np.float32)
         if qtype in K_TYPES:
@@ -123,8 +126,8 @@ class Converter:
         self.out.append((name, data, qtype))
         return np.array(gguf.quants.dequantize(data.copy(), qtype), dtype=np.float32).reshape(w.shape)
 
-    def experts(self, prefix, mod):
-        """Fused in memory, apart in the file: gate, up, down [E, out, in]."""
+    def experts(self, layer, prefix, mod):
+        """Fused in memory, apart in the file (unless self.fused): gate, up, down [E, out, in]."""
         oss = self.config.model_type == "gpt_oss"
         llama4 = self.config.model_type == "llama4_text"
         gate_up, down = mod.gate_up_proj.data, mod.down_proj.data
@@ -134,6 +137,11 @@ class Converter:
             parts = [p.transpose(1, 2) for p in (*gate_up.chunk(2, 2), down)]
         else:
             parts = [*gate_up.chunk(2, 1), down]
+        if self.fused:
+            # gate rows first, as in memory; not every architecture of the library lists the name
+            gate_up.copy_(torch.from_numpy(self.put_as(f"blk.{layer}.ffn_gate_up_exps.weight", gate_up.numpy())))
+            down.copy_(torch.from_numpy(self.put(f"{prefix}down_proj.weight", down.numpy())))
+            return
         mixtral = self.config.model_type == "mixtral"
         names = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
         vals = [torch.from_numpy(self.put(f"{prefix}{n}.weight", p.numpy())) for n, p in zip(names, parts)]
@@ -181,7 +189,7 @@ class Converter:
             p.data.copy_(torch.from_numpy(unpermute(w, n) if n else w))
         for i, (block, _) in g.moe_blocks(self.model).items():
             prefix = f"layers.{i}.feed_forward.experts." if llama else f"model.layers.{i}{feed_forward}experts."
-            self.experts(prefix, block.experts)
+            self.experts(i, prefix, block.experts)
         return self.out
 
 
@@ -282,14 +290,15 @@ def llama3_factors(c):
     return (1 / ((1 - smooth) / r["factor"] + smooth)).astype(np.float32)
 
 
-def whole(name, arch, config_json, types, extra, gains=None, split=0, opened="model.gguf", decoded=True, check=None):
+def whole(name, arch, config_json, types, extra, gains=None, split=0, opened="model.gguf", decoded=True, check=None,
+          fused=False):
     folder = os.path.join(HERE, name)
 
     def make(seed):
         g.fresh(folder)
         model = g.build(folder, config_json, seed, gains)
         text = g.text_model(model)
-        tensors = Converter(text, arch, types, seed).convert()
+        tensors = Converter(text, arch, types, seed, fused).convert()
         if arch == gguf.MODEL_ARCH.LLAMA4:
             tensors.append(("rope_freqs.weight", llama3_factors(text.config), T.F32))
         lines, files = g.reference(text, seed, decoded, opened)
@@ -335,7 +344,7 @@ def main():
     q4 = [("exps", T.Q4_0), ("attn", T.Q8_0), ("ffn", T.Q5_0), ("token_embd", T.Q8_0), ("output", T.Q8_0)]
     whole("olmoe", gguf.MODEL_ARCH.OLMOE, olmoe, q4, olmoe_keys)
     glm = {**configs.GLM4_MOE, **small, "n_routed_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 64}
-    whole("glm4moe", gguf.MODEL_ARCH.GLM4_MOE, glm, q4, glm_keys)
+    whole("glm4moe", gguf.MODEL_ARCH.GLM4_MOE, glm, q4, glm_keys, fused=True)
     # llama.cpp has chunks of 8192 and no temperature before that; every fourth layer has no rope
     text = {**configs.LLAMA4["text_config"], **small, "num_local_experts": 3, "intermediate_size": 32,
             "intermediate_size_mlp": 64, "attention_chunk_size": 8192, "floor_scale": 8192, "attn_scale": 0.1}
