@@ -14,17 +14,18 @@ index           : api base store kabi yajl xxhash
 plan            : api base
 ring            : api base store liburing
 mem             : api base numa
+tune            : api base store ring mem
 slot            : api base mem
 policy          : api base
 predict         : api base
 cache           : api base policy
-stream          : api base store index plan ring mem slot policy predict cache
+stream          : api base store index plan ring mem tune slot policy predict cache
 launch          : api base kabi
-ctx             : api base store index plan ring mem slot policy predict cache stream launch kabi
+ctx             : api base store index plan ring mem tune slot policy predict cache stream launch kabi
 kabi            : api
 kernels         : api kabi simd
 decoder         : api kabi
-tools           : api kabi base store index plan ring mem decoder tools/*
+tools           : api kabi base store index plan ring mem tune decoder tools/*
 tools/*         : api kabi base tools decoder
 examples        : api
 tests           : *

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The measurement of a drive: see tune.h.
+ *
+ * Points are measured in the order of the bytes in flight, so that a slow drive is
+ * known to be slow before it is given much to do. Reads share the memory they land
+ * in: nobody looks at the bytes.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "err.h"
+#include "mem.h"
+#include "tune.h"
+#include "util.h"
+
+#define MAX_DEPTH	64u
+#define SCRATCH		(16u << 20)
+#define LATENCY_READS	9u
+#define SMALL_READ	4096u
+/* At least this many full rounds of a depth, lest a point is one lucky batch. */
+#define LEAST_ROUNDS	2u
+
+static const struct penstock_tune_point grid[] = {
+	{ 4, 256u << 10, 0 }, { 4, 512u << 10, 0 }, { 4, 1u << 20, 0 }, { 8, 512u << 10, 0 },
+	{ 8, 1u << 20, 0 }, { 4, 2u << 20, 0 }, { 16, 1u << 20, 0 }, { 8, 2u << 20, 0 },
+	{ 32, 1u << 20, 0 }, { 8, 4u << 20, 0 }, { 64, 1u << 20, 0 }, { 32, 2u << 20, 0 },
+};
+
+#define NR_GRID PENSTOCK_ARRAY_SIZE(grid)
+
+struct job {
+	struct penstock_ring *ring;
+	const struct penstock_file *file;
+	char *mem;
+	/* reads start at first + k * step, k < nr_steps */
+	uint64_t first;
+	uint64_t end;
+	uint64_t seed;
+	struct penstock_read reads[MAX_DEPTH];
+};
+
+static uint64_t product(const struct penstock_tune_point *p)
+{
+	return (uint64_t)p->depth * p->split;
+}
+
+static bool better(const struct penstock_tune_point *a, const struct penstock_tune_point *b)
+{
+	if (product(a) != product(b))
+		return product(a) < product(b);
+	if (a->split != b->split)
+		return a->split > b->split;
+	return a->bytes_per_s > b->bytes_per_s;
+}
+
+int penstock_tune_choose(const struct penstock_tune_point *points, uint32_t nr)
+{
+	uint64_t best = 0;
+	int chosen = -1;
+	uint32_t i;
+
+	for (i = 0; i < nr; i++)
+		best = penstock_max_u64(best, points[i].bytes_per_s);
+	for (i = 0; best && i < nr; i++) {
+		if ((double)points[i].bytes_per_s < (double)best * (1 - PENSTOCK_TUNE_SLACK))
+			continue;
+		if (chosen < 0 || better(&points[i], &points[chosen]))
+			chosen = (int)i;
+	}
+	return chosen;
+}
+
+/* Fixed seed: the same reads in every run. */
+static uint64_t next_random(struct job *j)
+{
+	j->seed ^= j->seed << 13;
+	j->seed ^= j->seed >> 7;
+	j->seed ^= j->seed << 17;
+	return j->seed;
+}
+
+/* Another read of @len bytes, or of what there is, at a random place. */
+static void aim(struct job *j, struct penstock_read *r, uint32_t len, uint32_t nr)
+{
+	uint64_t align = j->file->align, room = j->end - j->first, off = j->first;
+
+	if (room > len)
+		off += penstock_align_down(next_random(j) % (room - len + 1), align);
+	else
+		len = (uint32_t)room;
+	*r = (struct penstock_read){ .buf = 0, .off = off, .len = len };
+	r->need = (uint32_t)penstock_min_u64(len, j->file->size - off);
+	r->dst = j->mem + (uint64_t)nr * len % (SCRATCH - len + 1) / PENSTOCK_MEM_ALIGN * PENSTOCK_MEM_ALIGN;
+}
+
+static int reap(struct job *j, struct penstock_read **got, struct penstock_error *err)
+{
+	struct penstock_read *r;
+	int nr = penstock_ring_reap(j->ring, UINT64_MAX, got);
+
+	if (nr < 0)
+		return penstock_err(err, nr, "measuring %s: %s: %s", j->file->path, penstock_ring_name(j->ring),
+				    penstock_ring_why(j->ring));
+	for (r = *got; r; r = r->next)
+		if (r->status)
+			return penstock_err(err, r->status, "measuring: read %s off %" PRIu64 " len %u", j->file->path,
+					    r->off, r->len);
+	return nr;
+}
+
+/* No read may be in flight when the memory goes. */
+static void drain(struct job *j)
+{
+	struct penstock_read *got;
+
+	while (penstock_ring_in_flight(j->ring))
+		if (penstock_ring_reap(j->ring, UINT64_MAX, &got) < 0)
+			return;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int measure_latency(struct job *j, uint64_t deadline, uint64_t *latency_ns, struct penstock_error *err)
+{
+	uint64_t ns[LATENCY_READS], begin;
+	struct penstock_read *got;
+	uint32_t nr = 0;
+	int ret;
+
+	do {
+		aim(j, &j->reads[0], SMALL_READ, 0);
+		begin = penstock_now_ns();
+		penstock_ring_submit(j->ring, &j->reads[0]);
+		do {
+			ret = reap(j, &got, err);
+		} while (!ret);
+		if (ret < 0)
+			return ret;
+		ns[nr++] = penstock_now_ns() - begin;
+	} while (nr < LATENCY_READS && penstock_now_ns() < deadline);
+	qsort(ns, nr, sizeof(*ns), by_value);
+	*latency_ns = ns[nr / 2];
+	return 0;
+}
+
+/* Keep @depth reads in flight for @window_ns; what arrived after the first completion, by its time. */
+static int measure_point(struct job *j, struct penstock_tune_point *p, uint64_t window_ns, struct penstock_error *err)
+{
+	uint64_t begin = 0, now = 0, bytes = 0, finished = 0, least = (uint64_t)LEAST_ROUNDS * p->depth;
+	struct penstock_read *got, *next;
+	uint32_t i;
+	int ret;
+
+	for (i = 0; i < p->depth; i++) {
+		aim(j, &j->reads[i], p->split, i);
+		penstock_ring_submit(j->ring, &j->reads[i]);
+	}
+	while (!begin || now - begin < window_ns || finished < least) {
+		ret = reap(j, &got, err);
+		if (ret < 0)
+			return ret;
+		now = penstock_now_ns();
+		for (; got; got = next) {
+			next = got->next;
+			bytes += begin ? got->need : 0;
+			finished++;
+			aim(j, got, p->split, (uint32_t)(got - j->reads));
+			penstock_ring_submit(j->ring, got);
+		}
+		begin = begin ? begin : now;
+	}
+	p->bytes_per_s = (uint64_t)((double)bytes * 1e9 / (double)penstock_max_u64(now - begin, 1));
+	drain(j);
+	return 0;
+}
+
+/*
+ * What is left is shared by the points left. One whose rounds would take more than
+ * all that is left, at the speed seen so far, ends the series.
+ */
+static int measure_grid(struct job *j, uint64_t deadline, struct penstock_tune_point *points,
+			struct penstock_error *err)
+{
+	uint64_t now, window, fastest = 0;
+	double least_ns;
+	uint32_t i;
+	int ret;
+
+	for (i = 0; i < NR_GRID; i++) {
+		now = penstock_now_ns();
+		least_ns = fastest ? (LEAST_ROUNDS + 1.0) * (double)product(&points[i]) * 1e9 / (double)fastest : 0;
+		if (i && (now >= deadline || least_ns > (double)(deadline - now)))
+			return 0;
+		window = now < deadline ? (deadline - now) / (NR_GRID - i) : 0;
+		/* the reads in flight at the end of a window run out after it */
+		window -= penstock_min_u64(window / 2, (uint64_t)least_ns / (LEAST_ROUNDS + 1));
+		ret = measure_point(j, &points[i], window, err);
+		if (ret)
+			return ret;
+		fastest = penstock_max_u64(fastest, points[i].bytes_per_s);
+	}
+	return 0;
+}
+
+static int measure(struct job *j, uint64_t begin, uint64_t budget_ns, struct penstock_tune *out,
+		   struct penstock_error *err)
+{
+	struct penstock_tune_point points[NR_GRID];
+	int chosen, ret;
+
+	memcpy(points, grid, sizeof(points));
+	ret = measure_latency(j, begin + budget_ns / 8, &out->latency_ns, err);
+	if (!ret)
+		ret = measure_grid(j, begin + budget_ns, points, err);
+	if (ret)
+		return ret;
+	chosen = penstock_tune_choose(points, NR_GRID);
+	if (chosen < 0)
+		return penstock_err(err, -EIO, "measuring %s: no read has brought anything", j->file->path);
+	out->depth = points[chosen].depth;
+	out->split = points[chosen].split;
+	out->bytes_per_s = points[chosen].bytes_per_s;
+	out->spent_ns = penstock_now_ns() - begin;
+	return 0;
+}
+
+/* Aligned places within the part; its last block may end past the end of the file. */
+static int set_part(struct job *j, uint64_t off, uint64_t len, struct penstock_error *err)
+{
+	uint64_t end;
+
+	if (j->file->dfd < 0)
+		return penstock_err(err, -EINVAL, "measuring %s: it has not been probed", j->file->path);
+	if (!len || penstock_add_overflows(off, len, &end) || end > j->file->size)
+		return penstock_err(err, -EINVAL, "measuring %s off %" PRIu64 " len %" PRIu64 ": the file has %" PRIu64,
+				    j->file->path, off, len, j->file->size);
+	j->first = penstock_align_down(off, j->file->align);
+	j->end = penstock_align_up(end, j->file->align);
+	return 0;
+}
+
+int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t off, uint64_t len,
+			const struct penstock_ring_ops *ops, int numa_node, uint64_t budget_ns,
+			struct penstock_tune *out, struct penstock_error *err)
+{
+	uint64_t begin = penstock_now_ns();
+	struct penstock_mem mem = { 0 };
+	struct job *j;
+	int ret;
+
+	if (file >= s->nr_files)
+		return penstock_err(err, -EINVAL, "measuring file %u of %u", file, s->nr_files);
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		return penstock_err(err, -ENOMEM, "measuring: %zu bytes", sizeof(*j));
+	j->file = &s->files[file];
+	j->seed = 0x9e3779b97f4a7c15u;
+	ret = set_part(j, off, len, err);
+	if (ret)
+		goto err_free;
+	ret = penstock_mem_alloc(SCRATCH, numa_node, 0, &mem, err);
+	if (ret)
+		goto err_free;
+	j->mem = mem.base;
+	ret = penstock_ring_open(ops, MAX_DEPTH, &j->ring, err);
+	if (ret)
+		goto err_mem;
+	ret = penstock_ring_set_files(j->ring, &j->file->dfd, 1);
+	if (ret) {
+		penstock_err(err, ret, "measuring %s: its descriptor", j->file->path);
+		goto err_ring;
+	}
+	/* refused: the ring reads without */
+	(void)penstock_ring_set_buffer(j->ring, 0, mem.base, mem.len);
+	ret = measure(j, begin, budget_ns ? budget_ns : PENSTOCK_TUNE_BUDGET_NS, out, err);
+	drain(j);
+err_ring:
+	penstock_ring_close(j->ring);
+err_mem:
+	penstock_mem_free(&mem);
+err_free:
+	free(j);
+	return ret;
+}
