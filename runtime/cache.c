@@ -129,7 +129,7 @@ static void share_changed(struct penstock_cache *c, uint32_t layer)
 
 static void slots_changed(struct penstock_cache *c)
 {
-	c->quota = (uint32_t)((uint64_t)c->nr_slots * 4 / 5 / c->nr_layers);
+	c->quota = (uint32_t)((uint64_t)c->nr_slots * 9 / 10 / c->nr_layers);
 	for (uint32_t l = 0; l < c->nr_layers; l++)
 		share_changed(c, l);
 }

@@ -5,10 +5,10 @@
  *
  * A slot is dead (has no memory), free, loading or ready. It is pinned while
  * tickets use it or a load fills it; a ready slot without pins is in the policy's
- * order. Layers share the slots: each has a quota (four fifths of an even share),
+ * order. Layers share the slots: each has a quota (nine tenths of an even share),
  * the rest is slack that goes to the layers whose experts are worth most. A layer
  * below its quota takes slots from layers above theirs; at or above it, it gives up
- * the colder of its own coldest expert and that of another layer above its quota.
+ * its own coldest expert, or that of another layer above its quota if it is clearly colder.
  */
 #ifndef PENSTOCK_CACHE_H
 #define PENSTOCK_CACHE_H

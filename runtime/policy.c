@@ -22,7 +22,7 @@ struct node {
 	uint32_t next;
 	uint32_t layer;
 	float heat;		/* LFU: log2, as of the last use */
-	uint64_t used;		/* order of use over all layers */
+	uint64_t step;		/* of its layer, at the last use */
 };
 
 struct layer_order {
@@ -36,7 +36,6 @@ struct penstock_policy {
 	uint32_t nr_slots;
 	uint32_t nr_experts;
 	uint32_t nr_lists;
-	uint64_t clock;
 	struct node *nodes;
 	struct layer_order *layers;
 	float *heat;		/* LFU: layer * nr_experts + expert */
@@ -150,7 +149,6 @@ void penstock_policy_use(struct penstock_policy *p, uint32_t layer, uint32_t exp
 {
 	float now, *h;
 
-	p->clock++;
 	if (p->kind != PENSTOCK_POLICY_LFU)
 		return;
 	h = &p->heat[(uint64_t)layer * p->nr_experts + expert];
@@ -166,7 +164,7 @@ void penstock_policy_add(struct penstock_policy *p, uint32_t slot, uint32_t laye
 	int64_t list = lo->base;
 
 	n->layer = layer;
-	n->used = cold ? 0 : p->clock;
+	n->step = cold ? 0 : lo->step;
 	n->heat = -INFINITY;
 	if (p->kind == PENSTOCK_POLICY_LFU && !cold) {
 		n->heat = p->heat[(uint64_t)layer * p->nr_experts + expert];
@@ -219,14 +217,13 @@ uint32_t penstock_policy_victim(struct penstock_policy *p, uint32_t layer)
 bool penstock_policy_colder(const struct penstock_policy *p, uint32_t a, uint32_t b)
 {
 	const struct node *x = &p->nodes[a], *y = &p->nodes[b];
+	/* layers step one after the other: what counts is the age in steps of its own layer */
+	uint64_t age_x = p->layers[x->layer].step - x->step, age_y = p->layers[y->layer].step - y->step;
+	float hx, hy;
 
-	if (p->kind == PENSTOCK_POLICY_LFU) {
-		/* layers step at their own pace: heat counts relative to its layer's present */
-		float hx = x->heat - (float)p->layers[x->layer].step / PENSTOCK_POLICY_HALF_LIFE;
-		float hy = y->heat - (float)p->layers[y->layer].step / PENSTOCK_POLICY_HALF_LIFE;
-
-		if (hx != hy)
-			return hx < hy;
-	}
-	return x->used < y->used;
+	if (p->kind != PENSTOCK_POLICY_LFU)
+		return age_x > age_y + age_y / 4 + 1;
+	hx = x->heat - (float)p->layers[x->layer].step / PENSTOCK_POLICY_HALF_LIFE;
+	hy = y->heat - (float)p->layers[y->layer].step / PENSTOCK_POLICY_HALF_LIFE;
+	return hx < hy - 0.5f;
 }

@@ -51,7 +51,11 @@ void penstock_policy_add(struct penstock_policy *p, uint32_t slot, uint32_t laye
 void penstock_policy_remove(struct penstock_policy *p, uint32_t slot);
 /** penstock_policy_victim() - the layer's slot that should go first, or PENSTOCK_POLICY_NONE */
 uint32_t penstock_policy_victim(struct penstock_policy *p, uint32_t layer);
-/** penstock_policy_colder() - is slot @a's expert worth less than slot @b's, both in the order? */
+/**
+ * penstock_policy_colder() - is slot @a's expert clearly worth less than slot @b's, both in the order?
+ * Clearly: unused for a quarter longer and more than a step, or less than 0.7 times as hot. Without
+ * the margin two layers would take a slot from each other at every token.
+ */
 bool penstock_policy_colder(const struct penstock_policy *p, uint32_t a, uint32_t b);
 
 #endif

@@ -178,7 +178,7 @@ TEST(a_busy_layer_does_not_starve_the_others)
 	/* one layer streams through all its experts again and again */
 	for (int i = 0; i < 1000; i++)
 		touch(c, 0, (uint32_t)i % EXPERTS);
-	/* four fifths of an even share of 40 slots over 4 layers are safe */
+	/* nine tenths of an even share of 40 slots over 4 layers are safe */
 	for (uint32_t l = 1; l < LAYERS; l++)
 		EXPECT_EQ(8u, held(c, l));
 	EXPECT_EQ(16u, held(c, 0));

@@ -87,6 +87,8 @@ TEST(lru_cold_goes_first)
 	struct penstock_policy *p;
 
 	ASSERT_EQ(0, penstock_policy_create(PENSTOCK_POLICY_LRU, 4, 1, 4, &p));
+	penstock_policy_step(p, 0);
+	penstock_policy_step(p, 0);
 	penstock_policy_use(p, 0, 0);
 	penstock_policy_add(p, 0, 0, 0, false);
 	penstock_policy_use(p, 0, 1);
