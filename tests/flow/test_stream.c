@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT
+/* Fetching experts through the public API: bytes, order, limits, threads, failures. */
+#include "stream_fixture.h"
+
+static void random_fetches(uint32_t flags, const char *policy)
+{
+	struct penstock_stats s;
+	struct fixture f;
+	uint32_t seed = 7;
+
+	setup(&f, flags, 8, policy);
+	for (int i = 0; i < 300; i++) {
+		int32_t ids[4];
+
+		for (int j = 0; j < 4; j++)
+			ids[j] = (int32_t)lcg(&seed, TINY_EXPERTS);
+		fetch_and_check(&f, f.q, lcg(&seed, TINY_LAYERS), ids, 1 + lcg(&seed, 4));
+	}
+	s = stats_of(&f);
+	EXPECT_EQ(300u, s.fetches);
+	EXPECT_GT(s.experts_hit, 0u);
+	EXPECT_EQ((s.experts_wanted - s.experts_hit - s.experts_joined) * TINY_EXPERT, s.bytes_wanted);
+	EXPECT_GE(s.bytes_read, s.bytes_wanted);
+	EXPECT_LE(s.bytes_read, s.bytes_wanted + s.reads * 2 * 4096);
+	EXPECT_EQ(0u, s.in_flight_bytes);
+	EXPECT_LE(s.slots_used, s.slots);
+	teardown(&f);
+}
+
+TEST(every_byte_is_right)
+{
+	random_fetches(0, NULL);
+}
+
+TEST(every_byte_is_right_lfu)
+{
+	random_fetches(0, "lfu");
+}
+
+TEST(every_byte_is_right_pread)
+{
+	random_fetches(PENSTOCK_F_NO_URING, NULL);
+}
+
+TEST(every_byte_is_right_buffered)
+{
+	random_fetches(PENSTOCK_F_NO_DIRECT | PENSTOCK_F_NO_HUGE, NULL);
+}
+
+TEST(every_byte_is_right_caller_progress)
+{
+	random_fetches(PENSTOCK_F_CALLER_PROGRESS, NULL);
+	random_fetches(PENSTOCK_F_CALLER_PROGRESS | PENSTOCK_F_NO_URING, NULL);
+}
+
+TEST(duplicates_are_merged_in_order)
+{
+	const int32_t ids[] = { 5, 3, 5, 9, 3 };
+	struct penstock_ticket *t;
+	struct penstock_slot s;
+	struct fixture f;
+
+	setup(&f, 0, 8, NULL);
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 1, ids, 5, &t));
+	ASSERT_EQ(3u, penstock_ticket_count(t));
+	ASSERT_EQ(0, penstock_wait(t, FOR_EVER));
+	ASSERT_EQ(0, penstock_ticket_slot(t, 0, &s));
+	EXPECT_EQ(5, s.id);
+	ASSERT_EQ(0, penstock_ticket_slot(t, 2, &s));
+	EXPECT_EQ(9, s.id);
+	EXPECT_EQ(-EINVAL, penstock_ticket_slot(t, 3, &s));
+	penstock_release(t);
+	teardown(&f);
+}
+
+TEST(hits_are_handed_out_first)
+{
+	const int32_t first[] = { 7 }, both[] = { 8, 7 };
+	struct penstock_ticket *t;
+	struct fixture f;
+	size_t i;
+
+	setup(&f, 0, 8, NULL);
+	fetch_and_check(&f, f.q, 0, first, 1);
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, both, 2, &t));
+	EXPECT_EQ(1u, penstock_ticket_hits(t));
+	ASSERT_EQ(0, penstock_next(t, FOR_EVER, &i));
+	EXPECT_EQ(1u, i);
+	ASSERT_EQ(0, penstock_next(t, FOR_EVER, &i));
+	EXPECT_EQ(0u, i);
+	check_slot(t, 0, 0);
+	EXPECT_EQ(-ENOENT, penstock_next(t, FOR_EVER, &i));
+	EXPECT_EQ(0, penstock_poll(t));
+	penstock_release(t);
+	teardown(&f);
+}
+
+TEST(bad_requests_explain_themselves)
+{
+	const int32_t low[] = { 1, -1 }, high[] = { TINY_EXPERTS }, good[] = { 1 };
+	struct penstock_ticket *t;
+	struct fixture f;
+	int32_t all[TINY_EXPERTS];
+
+	setup(&f, 0, 6, NULL);
+	EXPECT_EQ(-EINVAL, penstock_fetch(f.q, f.model, 2, low, 2, &t));
+	EXPECT_HAS(penstock_errmsg(f.q), "layer 2");
+	EXPECT_HAS(penstock_errmsg(f.q), "NaN");
+	EXPECT_EQ(-EINVAL, penstock_fetch(f.q, f.model, 0, high, 1, &t));
+	EXPECT_HAS(penstock_errmsg(f.q), "16");
+	EXPECT_EQ(-EINVAL, penstock_fetch(f.q, f.model, TINY_LAYERS, good, 1, &t));
+	EXPECT_EQ(-EINVAL, penstock_fetch(f.q, f.model, 0, good, 0, &t));
+	for (uint32_t i = 0; i < TINY_EXPERTS; i++)
+		all[i] = (int32_t)i;
+	EXPECT_EQ(-E2BIG, penstock_fetch(f.q, f.model, 0, all, TINY_EXPERTS, &t));
+	EXPECT_HAS(penstock_errmsg(f.q), "16 distinct experts");
+	EXPECT_GE(penstock_capacity(f.model, 0), 6u);
+	EXPECT_EQ(0u, penstock_capacity(f.model, TINY_LAYERS));
+	EXPECT_EQ(-EINVAL, penstock_prefetch(f.q, f.model, 0, high, NULL, 1));
+	/* and nothing is left behind */
+	fetch_and_check(&f, f.q, 0, good, 1);
+	EXPECT_STREQ("", penstock_errmsg(f.q));
+	teardown(&f);
+}
+
+static void line_is_served_in_order(uint32_t flags)
+{
+	const int32_t a[] = { 0, 1, 2, 3, 4 }, b[] = { 5, 6, 7, 8, 9 };
+	struct penstock_ticket *ta, *tb;
+	struct fixture f;
+
+	setup(&f, flags, 8, NULL);
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, a, 5, &ta));
+	ASSERT_EQ(0, penstock_wait(ta, FOR_EVER));
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, b, 5, &tb));
+	/* all pins are this queue's: it would wait for itself */
+	EXPECT_EQ(-EBUSY, penstock_wait(tb, FOR_EVER));
+	EXPECT_HAS(penstock_errmsg(f.q), "pinned");
+	penstock_release(ta);
+	EXPECT_EQ(0, penstock_wait(tb, FOR_EVER));
+	for (size_t i = 0; i < 5; i++)
+		check_slot(tb, i, 0);
+	penstock_release(tb);
+	teardown(&f);
+}
+
+TEST(line_is_served_in_order_thread)
+{
+	line_is_served_in_order(0);
+}
+
+TEST(line_is_served_in_order_caller)
+{
+	line_is_served_in_order(PENSTOCK_F_CALLER_PROGRESS);
+}
+
+TEST(a_ticket_in_line_can_be_released_and_cancelled)
+{
+	const int32_t a[] = { 0, 1, 2, 3, 4 }, b[] = { 5, 6, 7, 8, 9 }, c[] = { 1 };
+	struct penstock_ticket *ta, *tb, *tc;
+	struct fixture f;
+
+	setup(&f, 0, 8, NULL);
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, a, 5, &ta));
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, b, 5, &tb));
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, c, 1, &tc));
+	/* first come, first served: the small one waits behind the large one */
+	ASSERT_EQ(0, penstock_wait(ta, FOR_EVER));
+	EXPECT_EQ(-EAGAIN, penstock_poll(tc));
+	penstock_cancel(tb);
+	EXPECT_EQ(-ECANCELED, penstock_wait(tb, FOR_EVER));
+	EXPECT_EQ(0, penstock_wait(tc, FOR_EVER));
+	penstock_release(tb);
+	penstock_release(tc);
+	penstock_release(ta);
+	fetch_and_check(&f, f.q, 0, b, 5);
+	teardown(&f);
+}
+
+TEST(cancel_while_reading)
+{
+	struct fixture f;
+	uint32_t seed = 3;
+
+	setup(&f, 0, 8, NULL);
+	for (int i = 0; i < 200; i++) {
+		int32_t ids[4] = { (int32_t)lcg(&seed, 4), (int32_t)(4 + lcg(&seed, 4)), (int32_t)(8 + lcg(&seed, 4)), 12 };
+		struct penstock_ticket *t;
+
+		ASSERT_EQ(0, penstock_fetch(f.q, f.model, (uint32_t)i % TINY_LAYERS, ids, 4, &t));
+		if (i % 3)
+			penstock_cancel(t);
+		penstock_release(t);
+		if (i % 7 == 0)
+			fetch_and_check(&f, f.q, (uint32_t)i % TINY_LAYERS, ids, 4);
+	}
+	teardown(&f);
+}
+
+TEST(guesses_become_hits)
+{
+	const int32_t ids[] = { 3, 4 };
+	const float weights[] = { 0.1f, 0.9f };
+	struct penstock_stats s = { 0 };
+	struct fixture f;
+
+	setup(&f, 0, 12, NULL);
+	ASSERT_EQ(0, penstock_prefetch(f.q, f.model, 1, ids, weights, 2));
+	for (int i = 0; i < 2000 && s.prefetched < 2; i++) {
+		usleep(1000);
+		s = stats_of(&f);
+	}
+	ASSERT_EQ(2u, s.prefetched);
+	EXPECT_GT(s.bytes_prefetch, 0u);
+	fetch_and_check(&f, f.q, 1, ids, 2);
+	s = stats_of(&f);
+	EXPECT_EQ(2u, s.experts_hit);
+	EXPECT_EQ(2u, s.prefetch_used);
+	EXPECT_EQ(1u, s.fetches_all_hit);
+	teardown(&f);
+}
+
+TEST(guesses_and_demands_mix)
+{
+	struct fixture f;
+	uint32_t seed = 11;
+
+	setup(&f, 0, 8, "lfu");
+	for (int i = 0; i < 400; i++) {
+		int32_t want[2] = { (int32_t)lcg(&seed, TINY_EXPERTS), (int32_t)lcg(&seed, TINY_EXPERTS) };
+		int32_t guess[3] = { (int32_t)lcg(&seed, TINY_EXPERTS), want[1], (int32_t)lcg(&seed, TINY_EXPERTS) };
+		uint32_t layer = lcg(&seed, TINY_LAYERS);
+
+		ASSERT_EQ(0, penstock_prefetch(f.q, f.model, layer, guess, NULL, 3));
+		fetch_and_check(&f, f.q, layer, want, 2);
+	}
+	teardown(&f);
+}
+
+struct worker {
+	struct fixture *f;
+	uint32_t seed;
+	pthread_t thread;
+};
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct penstock_queue *q;
+
+	ASSERT_EQ(0, penstock_queue_create(w->f->ctx, &q));
+	for (int i = 0; i < 150; i++) {
+		int32_t ids[3];
+
+		for (int j = 0; j < 3; j++)
+			ids[j] = (int32_t)lcg(&w->seed, TINY_EXPERTS);
+		fetch_and_check(w->f, q, lcg(&w->seed, TINY_LAYERS), ids, 3);
+	}
+	penstock_queue_destroy(q);
+	return NULL;
+}
+
+static void run_workers(struct fixture *f, struct worker *w, int nr)
+{
+	for (int i = 0; i < nr; i++) {
+		w[i].f = f;
+		w[i].seed = (uint32_t)i + 1;
+		ASSERT_EQ(0, pthread_create(&w[i].thread, NULL, work, &w[i]));
+	}
+}
+
+TEST(threads_share_a_context)
+{
+	struct worker w[4];
+	struct fixture f;
+
+	setup(&f, 0, 7, NULL);
+	run_workers(&f, w, 4);
+	for (int i = 0; i < 4; i++)
+		pthread_join(w[i].thread, NULL);
+	EXPECT_EQ(600u, stats_of(&f).fetches);
+	teardown(&f);
+}
+
+TEST(resize_while_threads_fetch)
+{
+	const uint64_t slot = TINY_EXPERT + 2 * 4096;
+	struct penstock_error err = { 0 };
+	struct worker w[3];
+	struct fixture f;
+
+	setup(&f, 0, 20, NULL);
+	run_workers(&f, w, 3);
+	for (uint32_t i = 0; i < 40; i++) {
+		uint32_t slots = i % 2 ? 40 : 10 + i % 5;
+
+		if (penstock_resize(f.ctx, slots * slot, &err))
+			TEST_FAIL_(1, "%s", err.text);
+		usleep(2000);
+	}
+	for (int i = 0; i < 3; i++)
+		pthread_join(w[i].thread, NULL);
+	ASSERT_EQ(0, penstock_resize(f.ctx, 10 * slot, &err));
+	EXPECT_LE(stats_of(&f).cache_bytes, 10 * slot);
+	EXPECT_EQ(-ENOSPC, penstock_resize(f.ctx, 10, &err));
+	EXPECT_HAS(err.text, "need");
+	teardown(&f);
+}
+
+TEST(a_small_budget_streams_through)
+{
+	struct penstock_status st = { .size = sizeof(st) };
+	const int32_t ids[] = { 1, 2 };
+	struct fixture f;
+
+	/* two layers' experts fit, one token's (three layers') do not */
+	setup(&f, 0, 5, NULL);
+	ASSERT_EQ(0, penstock_status(f.ctx, &st));
+	EXPECT_STREQ("stream", st.cache_mode);
+	fetch_and_check(&f, f.q, 0, ids, 2);
+	fetch_and_check(&f, f.q, 0, ids, 2);
+	EXPECT_EQ(0u, stats_of(&f).experts_hit);
+	EXPECT_EQ(0u, stats_of(&f).slots_used);
+	teardown(&f);
+}
+
+TEST_HARNESS_MAIN
