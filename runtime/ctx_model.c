@@ -153,7 +153,8 @@ static void set_buffer(struct penstock_ctx *ctx, struct penstock_segment *s)
 		return;
 	pthread_mutex_lock(&ctx->lock);
 	ctx->bufs_used[b.nr / 64] &= ~(1ull << b.nr % 64);
-	snprintf(ctx->io_reason, sizeof(ctx->io_reason), "%s", penstock_ring_why(ctx->ring));
+	if (!(ctx->flags & PENSTOCK_F_NO_URING))
+		snprintf(ctx->io_reason, sizeof(ctx->io_reason), "%s", penstock_ring_why(ctx->ring));
 	pthread_mutex_unlock(&ctx->lock);
 }
 

@@ -20,8 +20,8 @@ int penstock_arena_create(struct penstock_arena *a, uint64_t slot_bytes, uint32_
 	bytes = penstock_min_u64(penstock_max_u64(bytes, SEGMENT_LEAST), SEGMENT_MOST);
 	a->slot_bytes = slot_bytes;
 	a->per_segment = (uint32_t)penstock_max_u64(bytes / slot_bytes, 1);
-	/* as many again: a last segment cut short leaves numbers unused */
-	a->max_segments = 2 * (most / a->per_segment + 1);
+	/* as many again, and some: segments cut short leave numbers unused, dying ones linger while pinned */
+	a->max_segments = 2 * (most / a->per_segment + 1) + SEGMENTS_AT_FIRST;
 	a->nr_slots = 0;
 	a->segments = calloc(a->max_segments, sizeof(*a->segments));
 	return a->segments ? 0 : -ENOMEM;

@@ -314,7 +314,7 @@ TEST(a_small_budget_streams_through)
 	struct fixture f;
 
 	/* two layers' experts fit, one token's (three layers') do not */
-	setup(&f, 0, 5, NULL);
+	setup(&f, 0, 4, NULL);
 	ASSERT_EQ(0, penstock_status(f.ctx, &st));
 	EXPECT_STREQ("stream", st.cache_mode);
 	fetch_and_check(&f, f.q, 0, ids, 2);
