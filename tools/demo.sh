@@ -77,7 +77,7 @@ if [ ! -e "$build/config.mk" ] && ! ./configure --build-dir="$build" >/dev/null 
 	./configure --build-dir="$build" >/dev/null || { ./configure --build-dir="$build"; exit 1; }
 fi
 echo '== building'
-make -s -j"$(nproc)" O="$build" all
+env -u MAKEFLAGS -u MAKELEVEL make -s -j"$(nproc)" O="$build" all
 
 [ -z "$make" ] || make_model "$want" "$model"
 
