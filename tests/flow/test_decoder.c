@@ -306,49 +306,79 @@ TEST(decoder_refuses_bad_rows_and_ids)
 	close_all(&o);
 }
 
-/* A copy of a golden's folder with one text in its config.json replaced. The weights are a link. */
-static void changed_folder(const char *name, const char *from, const char *to, char *dir, size_t len)
+/* A golden's file with one text replaced, after the first @anchor. Same length where offsets must hold. */
+static void changed_file(const char *name, const char *file, const char *anchor, const char *from, const char *to,
+			 const char *dir)
 {
-	const char *tmp = getenv("TMPDIR");
-	char *config = golden_slurp(golden_dir(name, "config.json"), NULL), *at, real[4096], path[600];
+	char path[600], *at;
+	size_t len, before;
+	char *text = golden_slurp(golden_dir(name, file), &len);
 	FILE *f;
 
-	snprintf(dir, len, "%s/penstock-decoder-XXXXXX", tmp ? tmp : "/var/tmp");
-	ASSERT_TRUE(mkdtemp(dir));
-	ASSERT_TRUE(realpath(golden_dir(name, "model.safetensors"), real));
-	snprintf(path, sizeof(path), "%s/model.safetensors", dir);
-	ASSERT_EQ(0, symlink(real, path));
-	at = strstr(config, from);
+	ASSERT_TRUE(text);
+	at = memmem(text, len, anchor, strlen(anchor));
 	ASSERT_TRUE(at);
-	snprintf(path, sizeof(path), "%s/config.json", dir);
-	f = fopen(path, "w");
+	at = memmem(at, len - (size_t)(at - text), from, strlen(from));
+	ASSERT_TRUE(at);
+	before = (size_t)(at - text);
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	f = fopen(path, "wb");
 	ASSERT_TRUE(f);
-	fprintf(f, "%.*s%s%s", (int)(at - config), config, to, at + strlen(from));
+	fwrite(text, 1, before, f);
+	fwrite(to, 1, strlen(to), f);
+	fwrite(at + strlen(from), 1, len - before - strlen(from), f);
 	ASSERT_EQ(0, fclose(f));
-	free(config);
+	free(text);
 }
 
-static void expect_refusal(const char *name, const char *from, const char *to, int code, const char *said)
+static void linked_file(const char *name, const char *file, const char *dir)
 {
+	char real[4096], path[600];
+
+	ASSERT_TRUE(realpath(golden_dir(name, file), real));
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	ASSERT_EQ(0, symlink(real, path));
+}
+
+static void refused(const char *dir, int code, const char *said)
+{
+	static const char *const files[] = { "config.json", "model.safetensors" };
 	struct decoder_options opts = { 8, 1, 0 };
 	struct penstock_error err = { 0 };
-	char dir[512], path[600];
 	struct decoder *d = NULL;
+	char path[600];
 	struct opened o;
-	int rc;
+	int i;
 
-	changed_folder(name, from, to, dir, sizeof(dir));
 	open_model(&o, dir, 64 << 20);
-	rc = decoder_open(o.model, o.q, o.pool, &opts, &d, &err);
-	EXPECT_EQ(code, rc);
+	EXPECT_EQ(code, decoder_open(o.model, o.q, o.pool, &opts, &d, &err));
 	EXPECT_TRUE(!d);
 	EXPECT_HAS(err.text, said);
 	close_all(&o);
-	snprintf(path, sizeof(path), "%s/config.json", dir);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/model.safetensors", dir);
-	unlink(path);
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
+		unlink(path);
+	}
 	rmdir(dir);
+}
+
+static void new_folder(char *dir, size_t len)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	snprintf(dir, len, "%s/penstock-decoder-XXXXXX", tmp ? tmp : "/var/tmp");
+	ASSERT_TRUE(mkdtemp(dir));
+}
+
+/* One text of config.json replaced. */
+static void expect_refusal(const char *name, const char *from, const char *to, int code, const char *said)
+{
+	char dir[512];
+
+	new_folder(dir, sizeof(dir));
+	changed_file(name, "config.json", "{", from, to, dir);
+	linked_file(name, "model.safetensors", dir);
+	refused(dir, code, said);
 }
 
 TEST(decoder_open_says_what_is_missing)
@@ -369,6 +399,12 @@ TEST(decoder_open_says_what_does_not_fit)
 
 TEST(decoder_open_says_what_is_not_computed)
 {
+	char dir[512];
+
+	new_folder(dir, sizeof(dir));
+	linked_file("olmoe", "config.json", dir);
+	changed_file("olmoe", "model.safetensors", "model.layers.1.self_attn.o_proj.weight", "\"BF16\"", "\"I16\" ", dir);
+	refused(dir, -EOPNOTSUPP, "model.layers.1.self_attn.o_proj.weight is I16");
 	expect_refusal("gpt_oss_bf16", "\"rope_type\": \"yarn\"", "\"rope_type\": \"dynamic\"", -EOPNOTSUPP, "dynamic");
 	expect_refusal("gpt_oss_bf16", "\"sliding_attention\"", "\"linear_attention\"", -EOPNOTSUPP, "linear_attention");
 }
