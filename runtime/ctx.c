@@ -232,7 +232,7 @@ int penstock_stats(struct penstock_ctx *ctx, struct penstock_stats *stats)
 			s.evictions += penstock_cache_evictions(c->cache);
 			s.slots += penstock_cache_slots(c->cache);
 			s.slots_used += penstock_cache_used(c->cache);
-			s.cache_bytes += c->arena.nr_slots * c->slot_bytes;
+			s.cache_bytes += penstock_cache_slots(c->cache) * c->slot_bytes;
 		}
 	}
 	pthread_mutex_unlock(&ctx->lock);

@@ -158,11 +158,31 @@ static void set_buffer(struct penstock_ctx *ctx, struct penstock_segment *s)
 	pthread_mutex_unlock(&ctx->lock);
 }
 
+/* Slots that a shrink killed in segments that stayed; the lock is held. */
+static void revive(struct penstock_class *c, uint32_t slots)
+{
+	for (uint32_t seg = 0; seg < c->arena.max_segments; seg++) {
+		const struct penstock_segment *s = &c->arena.segments[seg];
+
+		for (uint32_t i = 0; s->mem.base && !s->dying && i < s->nr_slots; i++) {
+			uint32_t slot = seg * c->arena.per_segment + i;
+
+			if (penstock_cache_slots(c->cache) >= slots)
+				return;
+			if (penstock_cache_slot(c->cache, slot)->state == PENSTOCK_SLOT_DEAD)
+				penstock_cache_revive(c->cache, slot);
+		}
+	}
+}
+
 int penstock_class_grow(struct penstock_class *c, uint32_t slots, struct penstock_error *err)
 {
 	struct penstock_ctx *ctx = c->model->ctx;
 	uint32_t have;
 
+	pthread_mutex_lock(&ctx->lock);
+	revive(c, slots);
+	pthread_mutex_unlock(&ctx->lock);
 	/* only opening and resizing change the number, and they exclude each other */
 	while ((have = penstock_cache_slots(c->cache)) < slots) {
 		struct penstock_segment *s;

@@ -9,6 +9,19 @@
 #include "stream.h"
 #include "util.h"
 
+/* Slots of a segment that live and are not about to die. */
+static uint32_t live_slots(const struct penstock_class *c, uint32_t seg)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < c->arena.segments[seg].nr_slots; i++) {
+		const struct penstock_cache_slot *s = penstock_cache_slot(c->cache, seg * c->arena.per_segment + i);
+
+		nr += s->state != PENSTOCK_SLOT_DEAD && !s->dying;
+	}
+	return nr;
+}
+
 static bool all_dead(const struct penstock_class *c, uint32_t seg)
 {
 	for (uint32_t i = 0; i < c->arena.segments[seg].nr_slots; i++)
@@ -51,7 +64,10 @@ static int collect_call(struct penstock_ctx *ctx, void *unused)
 	return 0;
 }
 
-/* Kill whole segments, the last first, until at most @slots slots are left. */
+/*
+ * Kill slots from the last segment on until @slots are left. A segment that loses all
+ * its slots goes; of the one that keeps some, the dead ones wait for a later growth.
+ */
 static void shrink_class(struct penstock_class *c, uint32_t slots)
 {
 	struct penstock_ctx *ctx = c->model->ctx;
@@ -62,9 +78,9 @@ static void shrink_class(struct penstock_class *c, uint32_t slots)
 
 		if (!s->mem.base || s->dying)
 			continue;
-		s->dying = true;
-		for (uint32_t i = 0; i < s->nr_slots; i++)
+		for (uint32_t i = s->nr_slots; i-- && penstock_cache_slots(c->cache) > slots;)
 			(void)penstock_cache_kill(c->cache, seg * c->arena.per_segment + i);
+		s->dying = !live_slots(c, seg);
 	}
 	penstock_ticket_serve_line(c);
 	pthread_mutex_unlock(&ctx->lock);
@@ -117,6 +133,11 @@ int penstock_resize(struct penstock_ctx *ctx, uint64_t cache_bytes, struct penst
 	if (!rc)
 		ctx->cache_bytes = cache_bytes;
 	pthread_mutex_unlock(&ctx->admin);
+	/* what died meanwhile is the ring's thread's to unmap */
+	pthread_mutex_lock(&ctx->lock);
+	if (ctx->garbage)
+		penstock_progress_kick(ctx);
+	pthread_mutex_unlock(&ctx->lock);
 	return rc;
 }
 

@@ -249,7 +249,7 @@ int penstock_class_grow(struct penstock_class *c, uint32_t slots, struct penstoc
 int penstock_ctx_set_files(struct penstock_ctx *ctx, void *unused);
 /** penstock_model_destroy() - everything but the link in the context's list; buffers are unregistered */
 void penstock_model_destroy(struct penstock_model *m);
-/** penstock_ctx_collect() - unmap segments whose slots are all dead. On the ring's thread, lock held. */
+/** penstock_ctx_collect() - unmap segments whose slots are all dead. On the ring's thread, both locks held (admin by whoever asked). */
 void penstock_ctx_collect(struct penstock_ctx *ctx);
 
 #endif

@@ -83,8 +83,11 @@ void penstock_progress_once(struct penstock_ctx *ctx, uint64_t timeout_ns)
 	int rc;
 
 	pthread_mutex_lock(&ctx->lock);
-	if (ctx->garbage)
+	/* a resize that is under way collects itself */
+	if (ctx->garbage && !pthread_mutex_trylock(&ctx->admin)) {
 		penstock_ctx_collect(ctx);
+		pthread_mutex_unlock(&ctx->admin);
+	}
 	if (ctx->broken)
 		fail_all(ctx);
 	reads = ctx->broken ? NULL : take_reads(ctx);

@@ -120,8 +120,9 @@ PENSTOCK_API void penstock_close(struct penstock_ctx *ctx);
  * penstock_resize() - change the cache budget while requests run
  * @cache_bytes: the new budget
  *
- * Shrinking evicts unpinned experts and gives their memory back to the system;
- * slots that are pinned go when they are released.
+ * Shrinking evicts unpinned experts and gives their memory back to the system, in
+ * segments of about a sixteenth of the budget at open (32 MiB at least, 1 GiB at
+ * most); slots that are pinned go when they are released.
  * Return: 0; -ENOSPC below the least budget of the open models; -ENOMEM.
  */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_resize(struct penstock_ctx *ctx, uint64_t cache_bytes,
@@ -500,7 +501,7 @@ struct penstock_stats {
 	uint64_t in_flight_bytes;	/* now */
 	uint64_t slots;			/* now */
 	uint64_t slots_used;		/* now */
-	uint64_t cache_bytes;		/* now, memory in slots */
+	uint64_t cache_bytes;		/* now, of all slots */
 };
 
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_stats(struct penstock_ctx *ctx, struct penstock_stats *stats);
