@@ -601,23 +601,40 @@ void out_rows_end(struct out *o)
 	}
 }
 
-void out_i32s(struct out *o, const char *label, const char *key, const int32_t *v, uint64_t nr)
+/* One of @small and @large is given. */
+static void numbers(struct out *o, const char *label, const char *key, const int32_t *small,
+		    const uint64_t *large, uint64_t nr)
 {
 	struct buf list = { 0 };
-	char num[16];
+	char num[24];
 	uint64_t i;
 
 	if (o->err || (o->json ? !key : !text_wants(o, label)))
 		return;
 	puts_to(o, &list, o->json ? "[" : "");
 	for (i = 0; i < nr; i++) {
-		snprintf(num, sizeof(num), "%s%" PRId32, !i ? "" : o->json ? "," : " ", v[i]);
+		if (i)
+			puts_to(o, &list, o->json ? "," : " ");
+		if (small)
+			snprintf(num, sizeof(num), "%" PRId32, small[i]);
+		else
+			snprintf(num, sizeof(num), "%" PRIu64, large[i]);
 		puts_to(o, &list, num);
 	}
 	puts_to(o, &list, o->json ? "]" : "");
 	if (!o->err)
 		value(o, label, key, list.p, nr ? list.p : "-", false);
 	free(list.p);
+}
+
+void out_i32s(struct out *o, const char *label, const char *key, const int32_t *v, uint64_t nr)
+{
+	numbers(o, label, key, v, NULL, nr);
+}
+
+void out_u64s(struct out *o, const char *label, const char *key, const uint64_t *v, uint64_t nr)
+{
+	numbers(o, label, key, NULL, v, nr);
 }
 
 const char *out_size_text(uint64_t bytes, char *buf, unsigned int len)

@@ -37,6 +37,7 @@ void out_row_end(struct out *o);
 void out_rows_end(struct out *o);
 /* array of numbers: text "1 2 3" */
 void out_i32s(struct out *o, const char *label, const char *key, const int32_t *v, uint64_t nr);
+void out_u64s(struct out *o, const char *label, const char *key, const uint64_t *v, uint64_t nr);
 
 /** out_size_text() - "1.5 GiB" into @buf, which is returned */
 const char *out_size_text(uint64_t bytes, char *buf, unsigned int len);
