@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Run test programs and count: run.sh BUILD_DIR PROGRAM...
 # Each prints TAP. TEST_JOBS of them run at a time (1); the output of each is kept
-# together, in the order given. Ends with "N passed, N failed, N skipped".
+# together, in the order given. What failed is named again at the end; the last
+# line is "N passed, N failed, N skipped".
 set -u
 build=$1
 shift
@@ -29,13 +30,17 @@ count() {
 	passed=$((passed + ok - skip))
 	skipped=$((skipped + skip))
 	failed=$((failed + not_ok))
+	again+=$(sed -n "s|^not ok [0-9]* |# failed: $2: |p" "$logs/$1.log" && echo .)
+	again=${again%.}
 	if [ "$rc" -ne 0 ] && [ "$rc" -ne 4 ] && [ "$not_ok" -eq 0 ]; then
 		echo "not ok - $2 exited with $rc"
+		again+="# failed: $2: exit $rc"$'\n'
 		failed=$((failed + 1))
 	fi
 }
 
 programs=("$@")
+again=''
 started=0 shown=0
 while [ "$shown" -lt "${#programs[@]}" ]; do
 	while [ "$started" -lt "${#programs[@]}" ] && [ $((started - shown)) -lt "$jobs" ]; do
@@ -48,5 +53,6 @@ while [ "$shown" -lt "${#programs[@]}" ]; do
 	count "$shown" "${programs[$shown]}"
 	shown=$((shown + 1))
 done
+printf '%s' "$again"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
