@@ -366,6 +366,8 @@ int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct
 	}
 	if (!rc)
 		rc = make_slots(m, err);
+	if (!rc)
+		rc = penstock_model_tune(m, err);
 	pthread_mutex_unlock(&ctx->admin);
 	if (rc) {
 		penstock_model_close(m);
