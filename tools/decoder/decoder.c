@@ -147,6 +147,11 @@ uint64_t decoder_dense_bytes(const struct decoder *d)
 	return d->weights.bytes;
 }
 
+uint64_t decoder_kv_bytes(const struct decoder *d)
+{
+	return d->kv_len;
+}
+
 void decoder_times(const struct decoder *d, struct decoder_times *t)
 {
 	*t = d->times;

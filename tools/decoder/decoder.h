@@ -79,6 +79,8 @@ void decoder_close(struct decoder *d);
 /** decoder_vocab() - size of the vocabulary */
 uint32_t decoder_vocab(const struct decoder *d);
 uint64_t decoder_dense_bytes(const struct decoder *d);
+/** decoder_kv_bytes() - of the KV cache when all sequences are full; touched as positions are reached */
+uint64_t decoder_kv_bytes(const struct decoder *d);
 void decoder_times(const struct decoder *d, struct decoder_times *t);
 
 /* One row of a step: a token of a sequence at a position (the sequence's next). */
