@@ -25,6 +25,7 @@ struct open_file {
  * @y: nr_tokens x top_k rows, by token and choice
  * @part_y, @scratch: of one expert's rows
  * @rows, @places, @scales: of one expert: row of x, row of y, factor on the input
+ * @parts: where experts are in memory, or NULL: they are read
  */
 struct decoder_plain {
 	struct penstock_model *model;
@@ -46,6 +47,9 @@ struct decoder_plain {
 	void *scratch;
 	size_t scratch_len;
 	uint64_t bytes;
+	int (*parts)(void *arg, uint32_t layer, uint32_t expert, const void *ptr[PENSTOCK_MAX_PARTS],
+		     struct penstock_error *err);
+	void *parts_arg;
 };
 
 int decoder_plain_create(struct penstock_model *model, struct penstock_pool *pool, struct decoder_plain **out,
@@ -66,6 +70,15 @@ int decoder_plain_create(struct penstock_model *model, struct penstock_pool *poo
 	decoder_names_find(model, info.format, &p->names);
 	*out = p;
 	return 0;
+}
+
+void decoder_plain_map(struct decoder_plain *p,
+		       int (*parts)(void *arg, uint32_t layer, uint32_t expert, const void *ptr[PENSTOCK_MAX_PARTS],
+				    struct penstock_error *err),
+		       void *arg)
+{
+	p->parts = parts;
+	p->parts_arg = arg;
 }
 
 static void free_rows(struct decoder_plain *p)
@@ -164,8 +177,13 @@ static int read_expert(struct decoder_plain *p, uint32_t expert, struct penstock
 	const void *ptr[PENSTOCK_MAX_PARTS] = { NULL };
 	size_t off = 0;
 	uint32_t i;
-	int rc = decoder_extents(p->model, &p->names, &p->info, p->layer, expert, ext, err);
+	int rc;
 
+	if (p->parts) {
+		rc = p->parts(p->parts_arg, p->layer, expert, ptr, err);
+		return rc ? rc : decoder_view(&p->info, ptr, view, err);
+	}
+	rc = decoder_extents(p->model, &p->names, &p->info, p->layer, expert, ext, err);
 	for (i = 0; i < p->info.nr_parts && !rc; i++)
 		if (ext[i].len > SIZE_MAX / 2 - off - ALIGN)
 			rc = decoder_fail(err, -EINVAL, "expert of more bytes than there are addresses");

@@ -21,6 +21,16 @@ int decoder_plain_create(struct penstock_model *model, struct penstock_pool *poo
 void decoder_plain_destroy(struct decoder_plain *p);
 
 /**
+ * decoder_plain_map() - take experts' parts from memory instead of reading them
+ * @parts: gives the address of each part of an expert (a valid id), good until the next call; 0, or -errno with text
+ * @arg: handed to @parts
+ */
+void decoder_plain_map(struct decoder_plain *p,
+		       int (*parts)(void *arg, uint32_t layer, uint32_t expert, const void *ptr[PENSTOCK_MAX_PARTS],
+				    struct penstock_error *err),
+		       void *arg);
+
+/**
  * decoder_plain_forward() - for struct decoder_experts.forward, @arg a struct decoder_plain
  * Return: 0; -EINVAL an id out of range, with layer and token; -errno of open and read, with file and offset;
  * -ENODATA a file ends too early; errors of decoder_extents() and decoder_view(); -ENOMEM.
