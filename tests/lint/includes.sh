@@ -26,7 +26,7 @@ kabi            : api
 kernels         : api kabi simd
 decoder         : api kabi
 tools           : api kabi base store index plan ring mem tune decoder tools/*
-tools/*         : api kabi base tools decoder
+tools/*         : api kabi base tools decoder xxhash
 examples        : api
 tests           : *
 '
