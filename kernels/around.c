@@ -76,10 +76,8 @@ void penstock_k_rmsnorm(struct penstock_pool *pool, const float *x, size_t ldx, 
 static void attn_piece(void *arg, size_t begin, size_t end)
 {
 	const struct attn *j = arg;
-	size_t h;
 
-	for (h = begin; h < end; h++)
-		j->ops->attn(j->a, h);
+	j->ops->attn(j->a, begin, end);
 }
 
 void penstock_k_attn(struct penstock_pool *pool, const struct penstock_k_attn *a)
@@ -88,6 +86,8 @@ void penstock_k_attn(struct penstock_pool *pool, const struct penstock_k_attn *a
 	size_t len = a->end > a->first ? a->end - a->first : 0, group = a->nr_heads / a->nr_kv_heads;
 	size_t grain = PIECE_FLOATS / (len * a->head_dim + 1) + 1;
 
-	/* heads that share keys and values stay in one piece: the cache is read once */
-	penstock_pool_run(pool, a->nr_heads, (grain + group - 1) / group * group, attn_piece, &j);
+	/* heads that share keys and values stay in one piece, where there are pieces enough: the cache is read once */
+	if (a->nr_kv_heads >= penstock_pool_threads(pool))
+		grain = (grain + group - 1) / group * group;
+	penstock_pool_run(pool, a->nr_heads, grain, attn_piece, &j);
 }

@@ -58,7 +58,8 @@ struct penstock_k_ops {
 	void (*combine)(const float *y, size_t ldy, const float *w, size_t k, size_t begin, size_t end,
 			float *out);
 	void (*rmsnorm)(const float *x, const float *w, float eps, size_t n, float *y);
-	void (*attn)(const struct penstock_k_attn *a, size_t head);
+	/* query heads [begin, end) */
+	void (*attn)(const struct penstock_k_attn *a, size_t begin, size_t end);
 };
 
 /** penstock_pool_ops() - the table that a pool computes with */

@@ -13,4 +13,16 @@
  */
 int penstock_cpu_ops(int isa, bool fast, const struct penstock_k_ops **out);
 
+#if defined(__x86_64__)
+#define PENSTOCK_CPU_OPS(isa)								\
+extern const struct penstock_k_ops penstock_##isa##_ops;				\
+void penstock_##isa##_rows(const struct penstock_k_mat *m, const struct penstock_k_in *in, size_t nr_tokens, \
+			   size_t begin, size_t end, float *y, size_t ldy);		\
+void penstock_##isa##_gate_up(const struct penstock_k_expert *e, const struct penstock_k_in *in, \
+			      size_t nr_tokens, size_t begin, size_t end, float *h, float *tmp, size_t ldh);
+
+PENSTOCK_CPU_OPS(avx2)
+PENSTOCK_CPU_OPS(avx512)
+#endif
+
 #endif

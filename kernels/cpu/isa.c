@@ -4,16 +4,48 @@
 #include "cpu.h"
 #include "cpus.h"
 
-int penstock_cpu_ops(int isa, bool fast, const struct penstock_k_ops **out)
+#if defined(__x86_64__)
+
+static int vector_ops(int isa, bool fast, const struct penstock_k_ops **out)
 {
 	struct penstock_cpus_has has;
 
 	penstock_cpus_probe(&has);
+	if (isa == PENSTOCK_ISA_AUTO)
+		isa = has.avx512 ? PENSTOCK_ISA_AVX512 : has.avx2 ? PENSTOCK_ISA_AVX2 : PENSTOCK_ISA_REF;
+	if (isa == PENSTOCK_ISA_AVX512 && has.avx512)
+		*out = &penstock_avx512_ops;
+	else if (isa == PENSTOCK_ISA_AVX2 && has.avx2)
+		*out = &penstock_avx2_ops;
+	else if (isa == PENSTOCK_ISA_REF)
+		*out = &penstock_k_ops_ref;
+	else
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+#else
+
+static int vector_ops(int isa, bool fast, const struct penstock_k_ops **out)
+{
+	if (isa != PENSTOCK_ISA_AUTO)
+		return -EOPNOTSUPP;
+	*out = &penstock_k_ops_ref;
+	return 0;
+}
+
+#endif
+
+int penstock_cpu_ops(int isa, bool fast, const struct penstock_k_ops **out)
+{
 	switch (isa) {
-	case PENSTOCK_ISA_AUTO:
 	case PENSTOCK_ISA_REF:
 		*out = &penstock_k_ops_ref;
 		return 0;
+	case PENSTOCK_ISA_AUTO:
+	case PENSTOCK_ISA_AVX2:
+	case PENSTOCK_ISA_AVX512:
+		return vector_ops(isa, fast, out);
 	default:
 		return -EINVAL;
 	}

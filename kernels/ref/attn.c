@@ -17,7 +17,7 @@ static double score(const struct penstock_k_attn *a, size_t head, size_t kv, siz
 	return s * a->scale;
 }
 
-void penstock_ref_attn(const struct penstock_k_attn *a, size_t head)
+static void one_head(const struct penstock_k_attn *a, size_t head)
 {
 	size_t kv = head / (a->nr_heads / a->nr_kv_heads), p, i, i0, n;
 	double top = a->sinks ? a->sinks[head] : -INFINITY, sum, s, acc[64];
@@ -43,4 +43,10 @@ void penstock_ref_attn(const struct penstock_k_attn *a, size_t head)
 		for (i = 0; i < n; i++)
 			out[i0 + i] = a->first < a->end ? (float)(acc[i] / sum) : 0;
 	}
+}
+
+void penstock_ref_attn(const struct penstock_k_attn *a, size_t begin, size_t end)
+{
+	for (; begin < end; begin++)
+		one_head(a, begin);
 }

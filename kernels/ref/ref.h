@@ -15,6 +15,6 @@ void penstock_ref_gate_up(const struct penstock_k_expert *e, const struct pensto
 void penstock_ref_combine(const float *y, size_t ldy, const float *w, size_t k, size_t begin, size_t end,
 			  float *out);
 void penstock_ref_rmsnorm(const float *x, const float *w, float eps, size_t n, float *y);
-void penstock_ref_attn(const struct penstock_k_attn *a, size_t head);
+void penstock_ref_attn(const struct penstock_k_attn *a, size_t begin, size_t end);
 
 #endif
