@@ -18,7 +18,7 @@
 #include "out.h"
 
 /* Starts of extents are counted by the largest of these that they are a multiple of. */
-static const uint32_t aligns[] = { 4096, 512, 64, 16, 2, 1 };
+static const uint32_t aligns[] = { 4096, 512, 64, 16, 8, 4, 2, 1 };
 
 #define NR_ALIGNS (sizeof(aligns) / sizeof(aligns[0]))
 
