@@ -54,6 +54,11 @@ static bool walk_together(const struct penstock_k_mat *a, const struct penstock_
 	       a->scale_cols == b->scale_cols;
 }
 
+void ISA(act)(const struct penstock_k_expert *e, size_t n, float *h, const float *up)
+{
+	activate(e, n, h, up);
+}
+
 void ISA(gate_up)(const struct penstock_k_expert *e, const struct penstock_k_in *in, size_t nr_tokens,
 		  size_t begin, size_t end, float *h, float *tmp, size_t ldh)
 {

@@ -29,7 +29,7 @@
 #define MAX_THREADS	1024
 
 struct penstock_pool {
-	const struct penstock_k_ops *ops;
+	struct penstock_k_ops ops;
 	unsigned int nr_threads;
 	unsigned int nr_started;
 	pid_t owner;
@@ -216,7 +216,7 @@ static void stop_threads(struct penstock_pool *pool)
 
 int penstock_pool_create(unsigned int nr_threads, int isa, unsigned int flags, struct penstock_pool **out)
 {
-	const struct penstock_k_ops *ops;
+	struct penstock_k_ops ops;
 	struct penstock_pool *pool;
 	int rc;
 
@@ -273,10 +273,10 @@ unsigned int penstock_pool_threads(const struct penstock_pool *pool)
 
 const char *penstock_pool_isa_name(const struct penstock_pool *pool)
 {
-	return pool->ops->name;
+	return pool->ops.name;
 }
 
 const struct penstock_k_ops *penstock_pool_ops(const struct penstock_pool *pool)
 {
-	return pool->ops;
+	return &pool->ops;
 }
