@@ -182,10 +182,18 @@ static int conf_fail(struct conf *c, int rc)
 	return 0;
 }
 
+static int conf_no_object(struct conf *c)
+{
+	return conf_fail(c, penstock_err(c->b->err, -EBADMSG, "%s: not a JSON object", c->file));
+}
+
 static int conf_add(struct conf *c, const struct penstock_meta *m)
 {
-	int rc = penstock_index_add_meta(c->b, c->path, c->path_len, m);
+	int rc;
 
+	if (!c->depth)
+		return conf_no_object(c);
+	rc = penstock_index_add_meta(c->b, c->path, c->path_len, m);
 	return rc ? conf_fail(c, rc) : 1;
 }
 
@@ -228,6 +236,8 @@ static int conf_null(void *ctx)
 {
 	struct conf *c = ctx;
 
+	if (!c->depth)
+		return conf_no_object(c);
 	if (c->in_array)
 		c->mixed = true;
 	return 1;
@@ -322,7 +332,7 @@ static int conf_start_array(void *ctx)
 	struct conf *c = ctx;
 
 	if (!c->depth)
-		return conf_fail(c, penstock_err(c->b->err, -EBADMSG, "%s: not a JSON object", c->file));
+		return conf_no_object(c);
 	if (c->in_array) {
 		c->mixed = true;
 		c->skip++;
