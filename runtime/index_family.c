@@ -83,6 +83,9 @@ static int check_conf(const struct penstock_index_conf *c)
 		what = "width of the model or of its experts";
 	else if (c->nr_shared > 1024)
 		what = "number of shared experts";
+	else if ((c->dense_only && c->dense_only->nr > PENSTOCK_INDEX_MAX_LAYERS) ||
+		 (c->moe_only && c->moe_only->nr > PENSTOCK_INDEX_MAX_LAYERS))
+		what = "list of layers";
 	else if (r->nr_groups > 1 && (c->nr_experts % r->nr_groups || !r->top_groups || r->top_groups > r->nr_groups ||
 				      c->nr_experts / r->nr_groups * r->top_groups < r->top_k))
 		what = "grouping of experts";

@@ -196,8 +196,8 @@ static int scale_part(const struct make *m, uint32_t dtype, uint32_t block_rows,
 		rows = dims[0];
 	if (nr == 2)
 		cols = dims[1];
-	/* fused and transposed: [1, out] */
-	if (nr == 2 && rows == 1 && cols == m->rows && m->cols != m->rows) {
+	/* fused and transposed, one an output: [1, out] */
+	if (!block_rows && nr == 2 && rows == 1 && cols == m->rows && m->rows > 1) {
 		transposed = true;
 		rows = cols;
 		cols = 1;
