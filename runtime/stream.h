@@ -249,9 +249,15 @@ int penstock_class_grow(struct penstock_class *c, uint32_t slots, struct penstoc
 int penstock_ctx_set_files(struct penstock_ctx *ctx, void *unused);
 /** penstock_model_destroy() - everything but the link in the context's list; buffers are unregistered */
 void penstock_model_destroy(struct penstock_model *m);
-/** penstock_model_tune() - measure the drive of the first large model; sets depth and split. No read in flight. Return: 0; -errno of the reads. */
+/**
+ * penstock_model_tune() - measure the drive of the first large model; sets depth and split
+ * No read may be in flight. Return: 0; -errno of the reads.
+ */
 int penstock_model_tune(struct penstock_model *m, struct penstock_error *err);
-/** penstock_ctx_collect() - unmap segments whose slots are all dead. On the ring's thread, both locks held (admin by whoever asked). */
+/**
+ * penstock_ctx_collect() - unmap segments whose slots are all dead
+ * On the ring's thread, both locks held (admin by whoever asked).
+ */
 void penstock_ctx_collect(struct penstock_ctx *ctx);
 
 #endif

@@ -23,7 +23,11 @@
 #include <unistd.h>
 
 #ifndef TEST_TIMEOUT
+#ifdef __SANITIZE_THREAD__
+#define TEST_TIMEOUT 180	/* ThreadSanitizer is that much slower */
+#else
 #define TEST_TIMEOUT 30
+#endif
 #endif
 
 #define TEST_MAX 256

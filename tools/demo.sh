@@ -84,6 +84,6 @@ env -u MAKEFLAGS -u MAKELEVEL make -s -j"$(nproc)" O="$build" all
 list=$("$build/penstock" ls "$model" --json) || exit 1
 [[ $list =~ \"expert_bytes\":\ *([0-9]+) ]] || die "$model: 'penstock ls' found no experts"
 experts=${BASH_REMATCH[1]}
-cache=$((experts / 8 >> 20))
-echo "== streaming $model: $((experts >> 20)) MiB of experts through a cache of $cache MiB"
-exec "$build/penstock" run "$model" --cache "${cache}M" --tokens "${TOKENS:-32}" --verify --compare mmap
+cache=$((experts / 8))
+echo "== streaming $model: $((experts >> 20)) MiB of experts through a cache of $((cache >> 20)) MiB"
+exec "$build/penstock" run "$model" --cache "$cache" --tokens "${TOKENS:-32}" --verify --compare mmap
