@@ -61,10 +61,15 @@ static int test_failed __attribute__((unused));
 	}								\
 } while (0)
 
+/* Literals are int and what is tested often is not: that comparison is meant. */
 #define TEST_CMP_(fatal, exp, seen, op) do {				\
 	__typeof__(exp) exp_ = (exp);					\
 	__typeof__(seen) seen_ = (seen);				\
-	if (!(exp_ op seen_))						\
+	_Pragma("GCC diagnostic push")					\
+	_Pragma("GCC diagnostic ignored \"-Wsign-compare\"")		\
+	bool good_ = exp_ op seen_;					\
+	_Pragma("GCC diagnostic pop")					\
+	if (!good_)							\
 		TEST_FAIL_(fatal, "%s %s %s: %lld, %lld", #exp, #op, #seen, \
 			   (long long)exp_, (long long)seen_);		\
 } while (0)
