@@ -26,19 +26,6 @@ bytes() {
 	echo $((n * unit))
 }
 
-# shape BYTES: arguments of synth. Qwen3's proportions: 128 experts, 8 a token, gate,
-# up and down of hidden x hidden / 2 in bf16. Layers make up the size.
-shape() {
-	local hidden=512
-	[ "$1" -lt $((2 << 30)) ] || hidden=1024
-	[ "$1" -lt $((32 << 30)) ] || hidden=2048
-	local inter=$((hidden / 2)) layer layers
-	layer=$((128 * 3 * hidden * inter * 2))
-	layers=$((($1 + layer / 2) / layer))
-	[ "$layers" -ge 2 ] || die "SIZE=$size is too small; the least is $((2 * layer >> 20))M"
-	echo "--arch qwen3_moe --layers $layers --experts 128 --top-k 8 --hidden $hidden --inter $inter --dtype bf16"
-}
-
 # check_space BYTES FOLDER: a tenth more is for embedding, attention and head
 check_space() {
 	local need=$(($1 * 11 / 10 + (64 << 20))) avail
@@ -55,13 +42,12 @@ make_model() {
 	rm -rf "$part"
 	trap 'rm -rf "$part"' EXIT
 	echo "== making a checkpoint of about $size in $2 (once)"
-	# shellcheck disable=SC2046 # words
-	"$build/penstock" synth "$part" $(shape "$1") --format safetensors || die 'no checkpoint was made'
+	"$build/penstock" synth "$part" --size "$1" >/dev/null || die 'no checkpoint was made'
 	mv "$part" "$2"
 }
 
 want=$(bytes "$size")
-shape "$want" >/dev/null
+[ "$want" -ge $((64 << 20)) ] || die "SIZE=$size is too small for a model with 128 experts a layer; the least is 64M"
 make=''
 if [ -z "$model" ]; then
 	model=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/penstock/demo-qwen3_moe-$size

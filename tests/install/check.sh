@@ -61,8 +61,8 @@ verdict 'the installed tool runs' < <("$prefix/bin/penstock" --version 2>&1 | gr
 	{ echo 'penstock --version said:'; "$prefix/bin/penstock" --version 2>&1; })
 # shellcheck disable=SC2016 # the inner shell expands it
 verdict 'completion offers the commands' < <(bash -c '
-	source "$1"; COMP_WORDS=(penstock ""); COMP_CWORD=1; _penstock; echo "${COMPREPLY[*]}"' - \
-	"$prefix/share/bash-completion/completions/penstock" | grep -q 'run.*ls' || echo 'it does not')
+	source "$1"; PATH=$2:$PATH; COMP_WORDS=(penstock ""); COMP_CWORD=1; _penstock; echo "${COMPREPLY[*]}"' - \
+	"$prefix/share/bash-completion/completions/penstock" "$prefix/bin" | grep -q 'run.*ls' || echo 'it does not')
 
 "${make[@]}" uninstall "PREFIX=$prefix" >"$tmp/uninstall.log" 2>&1 || cat "$tmp/uninstall.log"
 verdict 'uninstall leaves nothing' < <(find "$prefix" ! -type d)
