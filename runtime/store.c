@@ -332,10 +332,18 @@ static void forget_probe(struct penstock_file *f)
 	f->mode = PENSTOCK_FILE_UNPROBED;
 }
 
+/* tmpfs takes O_DIRECT since Linux 6.6 and copies from its own pages. The nodes of block devices lie in one, too. */
+static bool in_tmpfs(int fd)
+{
+	struct statfs fs;
+	struct stat st;
+
+	return !fstatfs(fd, &fs) && (uint32_t)fs.f_type == TMPFS_MAGIC && !fstat(fd, &st) && S_ISREG(st.st_mode);
+}
+
 int penstock_store_probe(struct penstock_store *s, uint32_t file, bool no_direct, struct penstock_error *err)
 {
 	struct penstock_file *f;
-	struct statfs fs;
 	void *block;
 	int ret;
 
@@ -347,8 +355,7 @@ int penstock_store_probe(struct penstock_store *s, uint32_t file, bool no_direct
 		return refuse(f, "not wanted");
 	if (!f->size)
 		return refuse(f, "the file is empty");
-	/* tmpfs takes O_DIRECT since Linux 6.6 and copies from its own pages. */
-	if (!fstatfs(f->fd, &fs) && (uint32_t)fs.f_type == TMPFS_MAGIC)
+	if (in_tmpfs(f->fd))
 		return refuse(f, "tmpfs: the file is in memory already");
 	if (posix_memalign(&block, BLOCK, BLOCK))
 		return penstock_err(err, -ENOMEM, "probe %s: %u bytes", f->path, BLOCK);
