@@ -77,6 +77,51 @@ static int bias(struct decoder *d, enum decoder_role role, uint32_t layer, uint3
 	return decoder_weights_bias(&d->weights, t, mat, err);
 }
 
+/* Queries, keys and values as rows of one matrix. */
+static int fused_projections(struct decoder *d, uint32_t i, uint32_t tensor, struct decoder_layer *l,
+			     struct penstock_error *err)
+{
+	uint64_t q = decoder_q_dim(d), kv = decoder_kv_dim(d), all = q + 2 * kv, hidden = d->hp.info.hidden;
+	uint32_t b = decoder_name_tensor(&d->names, d->model, DECODER_QKV_BIAS, i);
+	int rc = decoder_weights_rows(&d->weights, tensor, all, 0, q, hidden, &l->q, err);
+
+	if (!rc)
+		rc = decoder_weights_rows(&d->weights, tensor, all, q, kv, hidden, &l->kproj, err);
+	if (!rc)
+		rc = decoder_weights_rows(&d->weights, tensor, all, q + kv, kv, hidden, &l->vproj, err);
+	if (rc || b == PENSTOCK_NO_TENSOR)
+		return rc;
+	rc = decoder_weights_bias_rows(&d->weights, b, all, 0, &l->q, err);
+	if (!rc)
+		rc = decoder_weights_bias_rows(&d->weights, b, all, q, &l->kproj, err);
+	if (!rc)
+		rc = decoder_weights_bias_rows(&d->weights, b, all, q + kv, &l->vproj, err);
+	return rc;
+}
+
+static int projections(struct decoder *d, uint32_t i, struct decoder_layer *l, struct penstock_error *err)
+{
+	uint32_t fused = decoder_name_tensor(&d->names, d->model, DECODER_QKV, i), hidden = d->hp.info.hidden;
+	size_t q = decoder_q_dim(d), kv = decoder_kv_dim(d);
+	uint32_t presence = d->hp.qkv_bias;
+	int rc;
+
+	if (fused != PENSTOCK_NO_TENSOR)
+		return fused_projections(d, i, fused, l, err);
+	rc = matrix(d, DECODER_Q, i, q, hidden, &l->q, err);
+	if (!rc)
+		rc = matrix(d, DECODER_K, i, kv, hidden, &l->kproj, err);
+	if (!rc)
+		rc = matrix(d, DECODER_V, i, kv, hidden, &l->vproj, err);
+	if (!rc)
+		rc = bias(d, DECODER_Q_BIAS, i, presence, &l->q, err);
+	if (!rc)
+		rc = bias(d, DECODER_K_BIAS, i, presence, &l->kproj, err);
+	if (!rc)
+		rc = bias(d, DECODER_V_BIAS, i, presence, &l->vproj, err);
+	return rc;
+}
+
 static int attention(struct decoder *d, uint32_t i, struct decoder_layer *l, struct penstock_error *err)
 {
 	const struct decoder_hparams *hp = &d->hp;
@@ -85,19 +130,9 @@ static int attention(struct decoder *d, uint32_t i, struct decoder_layer *l, str
 	int rc = vector(d, DECODER_ATTN_NORM, i, hp->info.hidden, DECODER_MUST, &l->attn_norm, err);
 
 	if (!rc)
-		rc = matrix(d, DECODER_Q, i, q, hp->info.hidden, &l->q, err);
-	if (!rc)
-		rc = matrix(d, DECODER_K, i, kv, hp->info.hidden, &l->kproj, err);
-	if (!rc)
-		rc = matrix(d, DECODER_V, i, kv, hp->info.hidden, &l->vproj, err);
+		rc = projections(d, i, l, err);
 	if (!rc)
 		rc = matrix(d, DECODER_O, i, hp->info.hidden, q, &l->o, err);
-	if (!rc)
-		rc = bias(d, DECODER_Q_BIAS, i, hp->qkv_bias, &l->q, err);
-	if (!rc)
-		rc = bias(d, DECODER_K_BIAS, i, hp->qkv_bias, &l->kproj, err);
-	if (!rc)
-		rc = bias(d, DECODER_V_BIAS, i, hp->qkv_bias, &l->vproj, err);
 	if (!rc)
 		rc = bias(d, DECODER_O_BIAS, i, hp->o_bias, &l->o, err);
 	if (!rc)

@@ -18,6 +18,8 @@ static const struct pattern patterns[DECODER_NR_ROLES] = {
 	[DECODER_ATTN_NORM] = { { "@layers.#.input_layernorm.weight" }, { "blk.#.attn_norm.weight" } },
 	[DECODER_FFN_NORM] = { { "@layers.#.post_attention_layernorm.weight" },
 			       { "blk.#.ffn_norm.weight", "blk.#.post_attention_norm.weight" } },
+	[DECODER_QKV] = { { NULL }, { "blk.#.attn_qkv.weight" } },
+	[DECODER_QKV_BIAS] = { { NULL }, { "blk.#.attn_qkv.bias" } },
 	[DECODER_Q] = { { "@layers.#.self_attn.q_proj.weight" }, { "blk.#.attn_q.weight" } },
 	[DECODER_K] = { { "@layers.#.self_attn.k_proj.weight" }, { "blk.#.attn_k.weight" } },
 	[DECODER_V] = { { "@layers.#.self_attn.v_proj.weight" }, { "blk.#.attn_v.weight" } },

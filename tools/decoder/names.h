@@ -19,6 +19,8 @@ enum decoder_role {
 	DECODER_ROPE_FREQS,	/* divisors of the rotary frequencies (GGUF) */
 	DECODER_ATTN_NORM,
 	DECODER_FFN_NORM,	/* between attention and experts */
+	DECODER_QKV,		/* all three in one, in this order (GGUF) */
+	DECODER_QKV_BIAS,
 	DECODER_Q,
 	DECODER_K,
 	DECODER_V,

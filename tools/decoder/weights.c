@@ -17,6 +17,7 @@
  * @floats: elements to convert to float; 0 = kept as stored
  * @mat: matrix to check when all pointers are set, or NULL
  * @off: place in the mapping
+ * @skip: bytes of the tensor in front of what is wanted
  */
 struct decoder_load {
 	uint32_t tensor;
@@ -24,6 +25,7 @@ struct decoder_load {
 	const void **where;
 	const struct penstock_k_mat *mat;
 	uint64_t off;
+	uint64_t skip;
 };
 
 void decoder_weights_init(struct decoder_weights *w, struct penstock_model *model)
@@ -175,8 +177,20 @@ int decoder_weights_matrix(struct decoder_weights *w, uint32_t tensor, uint64_t 
 	return rc;
 }
 
-int decoder_weights_bias(struct decoder_weights *w, uint32_t tensor, struct penstock_k_mat *mat,
-			 struct penstock_error *err)
+int decoder_weights_rows(struct decoder_weights *w, uint32_t tensor, uint64_t total, uint64_t first, uint64_t rows,
+			 uint64_t cols, struct penstock_k_mat *mat, struct penstock_error *err)
+{
+	int rc = decoder_weights_matrix(w, tensor, total, cols, PENSTOCK_NO_TENSOR, NULL, mat, err);
+
+	if (rc)
+		return rc;
+	mat->rows = (uint32_t)rows;
+	w->loads[w->nr_loads - 1].skip = first * mat->row_stride;
+	return 0;
+}
+
+int decoder_weights_bias_rows(struct decoder_weights *w, uint32_t tensor, uint64_t total, uint64_t first,
+			      struct penstock_k_mat *mat, struct penstock_error *err)
 {
 	struct decoder_load load = { .tensor = tensor, .where = &mat->bias };
 	struct penstock_tensor t;
@@ -186,12 +200,19 @@ int decoder_weights_bias(struct decoder_weights *w, uint32_t tensor, struct pens
 		return rc;
 	if (!is_float(t.dtype))
 		return refuse_dtype(&t, "a bias", err);
-	if (elements(&t) != mat->rows)
-		return decoder_fail(err, -EINVAL, "tensor %s has %llu elements for a matrix of %u rows", t.name,
-				    (unsigned long long)elements(&t), mat->rows);
+	if (elements(&t) != total)
+		return decoder_fail(err, -EINVAL, "tensor %s has %llu elements for a matrix of %llu rows", t.name,
+				    (unsigned long long)elements(&t), (unsigned long long)total);
 	mat->bias_dtype = t.dtype;
 	mat->bias_stride = penstock_dtype_info(t.dtype)->bytes;
+	load.skip = first * mat->bias_stride;
 	return add(w, &load, err);
+}
+
+int decoder_weights_bias(struct decoder_weights *w, uint32_t tensor, struct penstock_k_mat *mat,
+			 struct penstock_error *err)
+{
+	return decoder_weights_bias_rows(w, tensor, mat->rows, 0, mat, err);
 }
 
 static int by_tensor(const void *a, const void *b)
@@ -300,7 +321,7 @@ int decoder_weights_load(struct decoder_weights *w, struct penstock_queue *q, st
 	for (i = 0; i < w->nr_loads && !rc; i++) {
 		l = &w->loads[i];
 		at = (char *)w->base + l->off;
-		*l->where = at;
+		*l->where = at + l->skip;
 		if (i && same(l, &w->loads[i - 1]))
 			continue;
 		rc = get(w, l->tensor, &t, err);

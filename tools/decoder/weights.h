@@ -56,6 +56,19 @@ int decoder_weights_bias(struct decoder_weights *w, uint32_t tensor, struct pens
 			 struct penstock_error *err);
 
 /**
+ * decoder_weights_rows() - ask for some rows of a matrix without separate scales
+ * @total: rows that the tensor must have
+ * @first, @rows: which of them are @mat's
+ * Return: as decoder_weights_matrix().
+ */
+int decoder_weights_rows(struct decoder_weights *w, uint32_t tensor, uint64_t total, uint64_t first, uint64_t rows,
+			 uint64_t cols, struct penstock_k_mat *mat, struct penstock_error *err);
+
+/** decoder_weights_bias_rows() - the same of a bias of @total elements, for @mat's rows from @first on */
+int decoder_weights_bias_rows(struct decoder_weights *w, uint32_t tensor, uint64_t total, uint64_t first,
+			      struct penstock_k_mat *mat, struct penstock_error *err);
+
+/**
  * decoder_weights_load() - map, read, set pointers, check matrices
  * Return: 0; -ENOMEM; errors of penstock_tensor_read(); -EOPNOTSUPP, -EINVAL a matrix that the kernels refuse.
  */
