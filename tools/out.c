@@ -508,6 +508,14 @@ void out_f64(struct out *o, const char *label, const char *key, double v, int di
 	value(o, label, key, json, text, true);
 }
 
+void out_heading(struct out *o, const char *label)
+{
+	if (o->json || o->err || o->silent >= 0 || o->table >= 0)
+		return;
+	flush_block(o);
+	heading(o, label);
+}
+
 void out_obj_begin(struct out *o, const char *label, const char *key)
 {
 	if (o->err)

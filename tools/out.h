@@ -30,6 +30,8 @@ void out_null(struct out *o, const char *label, const char *key);
 /* nested object: a heading in text */
 void out_obj_begin(struct out *o, const char *label, const char *key);
 void out_obj_end(struct out *o);
+/* heading over the lines that follow, in text only */
+void out_heading(struct out *o, const char *label);
 /* array of objects: in text a table, whose columns are the labels of the first row */
 void out_rows_begin(struct out *o, const char *label, const char *key);
 void out_row_begin(struct out *o);
