@@ -429,21 +429,27 @@ static int job_verify(struct job *j, struct penstock_error *err)
 	return rc;
 }
 
-/* The comparison needs the memory of the main run: that is closed by now. */
-static int compare(const struct run_args *args, const int32_t *ids, uint32_t nr_seqs, uint64_t least_bytes,
-		   struct out *o, int code)
+/* The comparison needs the memory of the main run: that is closed by now. Return: the exit code. */
+static int finish(const struct run_args *args, const int32_t *ids, const struct run_result *res, uint64_t least_bytes,
+		  struct out *o, int code)
 {
-	struct run_compare *c = calloc(1, sizeof(*c));
-	int rc;
+	struct run_compare *c = NULL;
 
-	if (!c)
-		return cmd_error("run", CMD_IMPOSSIBLE, "out of memory");
-	rc = run_compare(args, ids, nr_seqs, least_bytes, c);
-	run_report_compare(o, c);
-	if (c->done && !c->same_output)
-		code = cmd_error("run", CMD_FAILED, "the sides of the comparison did not give the same tokens");
+	if (args->compare_mmap && !run_interrupted()) {
+		c = calloc(1, sizeof(*c));
+		if (!c)
+			code = cmd_error("run", CMD_IMPOSSIBLE, "out of memory");
+		else if (run_compare(args, ids, res->nr_seqs, least_bytes, c) == -ECANCELED)
+			code = CMD_INTERRUPTED;
+	}
+	if (c) {
+		run_report_compare(o, c);
+		if (c->done && !c->same_output)
+			code = cmd_error("run", CMD_FAILED, "the sides of the comparison did not give the same tokens");
+	}
+	run_report_result(o, res, c);
 	free(c);
-	return rc == -ECANCELED ? CMD_INTERRUPTED : code;
+	return cmd_out_end("run", o, code);
 }
 
 /*
@@ -476,6 +482,9 @@ static int job_run(struct job *j, struct out **o, int *code, struct penstock_err
 		else if (j->res.verified == 0)
 			*code = CMD_FAILED;
 	}
+	j->res.moe_only = j->ses.moe_only;
+	j->res.nr_seqs = j->ses.prompts.nr;
+	j->res.nr_out = j->pass.nr_out;
 	*o = out_begin("penstock.run/1", j->args->json);
 	if (!*o)
 		return decoder_fail(err, -ENOMEM, "the result");
@@ -485,12 +494,12 @@ static int job_run(struct job *j, struct out **o, int *code, struct penstock_err
 int cmd_run(int argc, char **argv)
 {
 	struct penstock_error err = { 0 };
+	struct run_result res;
 	struct run_args args;
 	uint64_t least_bytes;
-	int32_t *ids = NULL;
-	uint32_t nr_seqs;
 	struct out *o = NULL;
 	struct job *j;
+	int32_t *ids;
 	int rc, code;
 
 	rc = parse(argc, argv, &args);
@@ -503,21 +512,17 @@ int cmd_run(int argc, char **argv)
 	run_catch_signals();
 	code = CMD_GOOD;
 	rc = job_run(j, &o, &code, &err);
-	nr_seqs = j->ses.prompts.nr;
+	res = j->res;
 	least_bytes = j->ses.info.least_bytes;
 	ids = j->pass.out;
 	j->pass.out = NULL;
 	(void)run_trace_finish(j->trace, NULL);
 	job_close(j);
 	free(j);
-	if (rc) {
-		free(ids);
-		return cmd_error("run", exit_code(rc), "%s", err.text);
-	}
-	if (args.compare_mmap && !run_interrupted())
-		code = compare(&args, ids, nr_seqs, least_bytes, o, code);
+	if (rc)
+		code = cmd_error("run", exit_code(rc), "%s", err.text);
 	else
-		run_report_compare(o, NULL);
+		code = finish(&args, ids, &res, least_bytes, o, code);
 	free(ids);
-	return cmd_out_end("run", o, code);
+	return code;
 }

@@ -238,6 +238,17 @@ static int rounds(struct compare *c, uint32_t most, struct penstock_error *err)
 	return rc;
 }
 
+static void set_by(struct compare *c)
+{
+	struct run_compare *res = c->res;
+
+	/* Both groups' names differ in the last word only. */
+	snprintf(res->how, sizeof(res->how), "%s of cgroup v%d %.*s{%s,%s}",
+		 run_cgroup_limit_name(&c->side[OURS].group), c->side[OURS].group.version,
+		 (int)(strlen(c->side[MMAP].group.path) - strlen(c->side[MMAP].name)), c->side[MMAP].group.path,
+		 c->side[OURS].name, c->side[MMAP].name);
+}
+
 int run_compare(const struct run_args *args, const int32_t *ids, uint32_t nr_seqs, uint64_t least_bytes,
 		struct run_compare *res)
 {
@@ -260,10 +271,9 @@ int run_compare(const struct run_args *args, const int32_t *ids, uint32_t nr_seq
 	if (!rc)
 		rc = rounds(&c, steps / 16 ? steps / 16 : 1, &err);
 	run_progress_end(&c.progress);
-	snprintf(res->how, sizeof(res->how), "cgroup v%d %s and %s, %s", c.side[OURS].group.version,
-		 c.side[OURS].group.path, c.side[MMAP].group.path, run_cgroup_limit_name(&c.side[OURS].group));
 	res->read_ahead_bytes = c.side[MMAP].at_open.read_ahead_bytes;
 	if (!rc) {
+		set_by(&c);
 		res->tok_s = (double)res->tokens / ((double)c.side[OURS].ns / 1e9);
 		res->mmap_tok_s = (double)res->tokens / ((double)c.side[MMAP].ns / 1e9);
 		res->ratio = res->tok_s / res->mmap_tok_s;

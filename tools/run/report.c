@@ -61,8 +61,6 @@ static void report_bound(struct out *o, const struct run_result *res)
 		known ? ratio((double)b->io_bound_layers, (double)b->layers) : NAN, 4, "");
 	out_f64(o, "an expert's compute a layer", "bound_allowance_s", seconds(b->allowance_ns), 6, "s");
 	out_obj_end(o);
-	out_f64(o, "time / bound", "ratio_bound", run_bound_ratio(b), 3, "");
-	out_f64(o, "time / (1.10 bound + an expert a layer)", "ratio_bound_allowed", run_bound_ratio_allowed(b), 3, "");
 }
 
 static void report_path(struct out *o, const struct run_session *s, const struct penstock_status *st,
@@ -141,10 +139,6 @@ int run_report(struct out *o, struct run_session *s, const struct run_pass *p, c
 {
 	struct penstock_status status = { .size = sizeof(status) };
 	struct penstock_stats now = { .size = sizeof(now) };
-	const struct run_phase *pre = &res->prefill, *dec = &res->decode;
-	/* A run of one token has no decode steps: its speed is the prompt's. */
-	const struct run_phase *main_phase = dec->tokens ? dec : pre;
-	double tok_s = ratio((double)main_phase->tokens, seconds(main_phase->ns));
 
 	if (penstock_status(s->ctx, &status) || penstock_stats(s->ctx, &now))
 		return decoder_fail(err, -EIO, "status of the context");
@@ -153,31 +147,12 @@ int run_report(struct out *o, struct run_session *s, const struct run_pass *p, c
 	out_bytes(o, "expert bytes", "expert_bytes", s->info.expert_bytes);
 	out_bytes(o, "expert bytes a token", "token_bytes", s->info.token_bytes);
 	out_bytes(o, "dense weights", "dense_bytes", decoder_dense_bytes(s->dec));
-	report_output(o, s, p);
-	if (res->interrupted)
-		out_str(o, "interrupted", NULL, "yes: what follows is of the part that was done");
-	out_bool(o, NULL, "interrupted", res->interrupted);
-	out_u64(o, "sequences", "batch", s->prompts.nr);
-	out_u64(o, "prompt tokens", "prompt_tokens", pre->tokens);
-	out_u64(o, "tokens", "tokens", (uint64_t)p->nr_out * s->prompts.nr);
-	out_f64(o, s->moe_only ? "speed, experts only" : "speed", s->moe_only ? "moe_tok_s" : "tok_s", tok_s, 3,
-		"tok/s");
-	out_f64(o, "hit rate, slots", "hit_rate",
-		ratio((double)main_phase->stats.experts_hit, (double)main_phase->stats.experts_wanted), 4, "");
-	out_f64(o, "layers with all present", "layer_all_hit",
-		ratio((double)main_phase->stats.fetches_all_hit, (double)main_phase->stats.fetches), 4, "");
-	out_bytes(o, "bytes wanted", "bytes_wanted", pre->stats.bytes_wanted + dec->stats.bytes_wanted);
-	out_bytes(o, "bytes read", "bytes_read", pre->stats.bytes_read + dec->stats.bytes_read);
-	out_f64(o, "while reading", "read_gb_s",
-		ratio((double)(pre->stats.bytes_read + dec->stats.bytes_read),
-		      (double)(pre->stats.io_busy_ns + dec->stats.io_busy_ns)),
-		3, "GB/s");
-	report_phase(o, "prefill", "prefill", pre);
-	report_phase(o, "decode", "decode", dec);
-	report_time(o, dec);
-	report_bound(o, res);
 	report_path(o, s, &status, &now);
-	report_verified(o, res);
+	report_output(o, s, p);
+	report_phase(o, "prefill", "prefill", &res->prefill);
+	report_phase(o, "decode", "decode", &res->decode);
+	report_time(o, &res->decode);
+	report_bound(o, res);
 	return 0;
 }
 
@@ -196,15 +171,8 @@ void run_report_compare(struct out *o, const struct run_compare *c)
 	char label[64];
 	int m;
 
-	if (!c) {
-		out_null(o, NULL, "ratio_mmap");
+	if (!c->done)
 		return;
-	}
-	if (!c->done) {
-		out_null(o, NULL, "ratio_mmap");
-		out_str(o, "no comparison with mmap", "mmap_reason", c->reason);
-		return;
-	}
 	out_obj_begin(o, "comparison with mmap", "mmap");
 	out_u64(o, "tokens", "tokens", c->tokens);
 	out_u64(o, "rounds", "rounds", c->rounds);
@@ -222,5 +190,48 @@ void run_report_compare(struct out *o, const struct run_compare *c)
 	report_limit(o, c);
 	out_bool(o, "the same output", "same_output", c->same_output);
 	out_obj_end(o);
-	out_f64(o, "library / mmap", "ratio_mmap", c->ratio, 3, "");
+}
+
+static void report_ratio_mmap(struct out *o, const struct run_compare *c)
+{
+	if (c && c->done) {
+		out_f64(o, "library / mmap", "ratio_mmap", c->ratio, 3, "");
+		return;
+	}
+	out_null(o, NULL, "ratio_mmap");
+	if (c)
+		out_str(o, "no comparison with mmap", "mmap_reason", c->reason);
+}
+
+void run_report_result(struct out *o, const struct run_result *res, const struct run_compare *c)
+{
+	const struct run_phase *pre = &res->prefill, *dec = &res->decode;
+	/* A run of one token has no decode steps: its speed is the prompt's. */
+	const struct run_phase *ph = dec->tokens ? dec : pre;
+	double tok_s = ratio((double)ph->tokens, seconds(ph->ns));
+
+	out_heading(o, "result");
+	if (res->interrupted)
+		out_str(o, "interrupted", NULL, "yes: what follows is of the part that was done");
+	out_bool(o, NULL, "interrupted", res->interrupted);
+	out_u64(o, "sequences", "batch", res->nr_seqs);
+	out_u64(o, "prompt tokens", "prompt_tokens", pre->tokens);
+	out_u64(o, "tokens", "tokens", (uint64_t)res->nr_out * res->nr_seqs);
+	out_f64(o, res->moe_only ? "speed, experts only" : "speed", res->moe_only ? "moe_tok_s" : "tok_s", tok_s, 3,
+		"tok/s");
+	out_f64(o, "hit rate, slots", "hit_rate",
+		ratio((double)ph->stats.experts_hit, (double)ph->stats.experts_wanted), 4, "");
+	out_f64(o, "layers with all present", "layer_all_hit",
+		ratio((double)ph->stats.fetches_all_hit, (double)ph->stats.fetches), 4, "");
+	out_bytes(o, "bytes wanted", "bytes_wanted", pre->stats.bytes_wanted + dec->stats.bytes_wanted);
+	out_bytes(o, "bytes read", "bytes_read", pre->stats.bytes_read + dec->stats.bytes_read);
+	out_f64(o, "while reading", "read_gb_s",
+		ratio((double)(pre->stats.bytes_read + dec->stats.bytes_read),
+		      (double)(pre->stats.io_busy_ns + dec->stats.io_busy_ns)),
+		3, "GB/s");
+	out_f64(o, "time / bound", "ratio_bound", run_bound_ratio(&res->bound), 3, "");
+	out_f64(o, "time / (1.10 bound + an expert a layer)", "ratio_bound_allowed",
+		run_bound_ratio_allowed(&res->bound), 3, "");
+	report_ratio_mmap(o, c);
+	report_verified(o, res);
 }

@@ -22,12 +22,17 @@ struct run_result {
 	int verified;
 	double verify_s;
 	bool interrupted;
+	bool moe_only;
+	uint32_t nr_seqs;
+	uint32_t nr_out;
 };
 
-/** run_report() - everything but the comparison; the session is still open. Return: 0; -errno with text. */
+/** run_report() - the path, the ids, the phases; the session is still open. Return: 0; -errno with text. */
 int run_report(struct out *o, struct run_session *s, const struct run_pass *p, const struct run_result *res,
 	       struct penstock_error *err);
-/** run_report_compare() - the comparison, or null; @c NULL = not asked for */
+/** run_report_compare() - the comparison, if it was done */
 void run_report_compare(struct out *o, const struct run_compare *c);
+/** run_report_result() - what to look at first, and so comes last; @c NULL = not asked for */
+void run_report_result(struct out *o, const struct run_result *res, const struct run_compare *c);
 
 #endif

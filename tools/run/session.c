@@ -3,11 +3,14 @@
  * A session: context, model, queue, compute threads, decoder and prompts, opened
  * in this order and closed in the reverse.
  */
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "run.h"
 
@@ -48,6 +51,34 @@ static void log_line(void *arg, enum penstock_log_level level, const char *line)
 {
 	if (level <= PENSTOCK_LOG_WARN)
 		fprintf(stderr, "penstock run: %s\n", line);
+}
+
+/* Bytes of the files around a checkpoint: no cache is larger. UINT64_MAX = unknown. */
+static uint64_t size_on_disk(const char *model)
+{
+	char dir[PATH_MAX], *slash;
+	uint64_t sum = 0;
+	struct dirent *e;
+	struct stat st;
+	DIR *d;
+
+	if (stat(model, &st) || snprintf(dir, sizeof(dir), "%s", model) >= (int)sizeof(dir))
+		return UINT64_MAX;
+	if (!S_ISDIR(st.st_mode)) {
+		slash = strrchr(dir, '/');
+		if (slash)
+			slash[1] = 0;
+		else
+			dir[0] = 0;
+	}
+	d = opendir(dir[0] ? dir : ".");
+	if (!d)
+		return UINT64_MAX;
+	while ((e = readdir(d)))
+		if (!fstatat(dirfd(d), e->d_name, &st, 0) && S_ISREG(st.st_mode))
+			sum += (uint64_t)st.st_size;
+	closedir(d);
+	return sum;
 }
 
 static int check_memory(const struct run_args *args, uint64_t need, const char *what, struct penstock_error *err)
@@ -177,11 +208,12 @@ static int open_rest(struct run_session *s, struct penstock_error *err)
 int run_session_open(struct run_session *s, const struct run_args *args, uint64_t cache_bytes,
 		     struct penstock_error *err)
 {
+	uint64_t disk = size_on_disk(args->model);
 	int rc;
 
 	memset(s, 0, sizeof(*s));
 	s->args = args;
-	rc = check_memory(args, cache_bytes, "its cache", err);
+	rc = check_memory(args, cache_bytes < disk ? cache_bytes : disk, "its cache", err);
 	if (!rc) {
 		rc = penstock_pool_create(args->threads, args->isa, args->math_fast ? PENSTOCK_POOL_F_FAST : 0,
 					  &s->pool);
