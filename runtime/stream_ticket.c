@@ -226,6 +226,7 @@ int penstock_fetch(struct penstock_queue *q, struct penstock_model *model, uint3
 	struct penstock_class *cls = penstock_model_class(model, layer);
 	struct penstock_ticket *t;
 	uint32_t nr_experts;
+	bool submit;
 	int rc;
 
 	rc = penstock_ctx_check(q->ctx, &q->err);
@@ -250,7 +251,11 @@ int penstock_fetch(struct penstock_queue *q, struct penstock_model *model, uint3
 	t->status = 0;
 	pthread_mutex_lock(&q->ctx->lock);
 	rc = fetch_locked(t, ids, nr, nr_experts);
+	submit = !q->ctx->has_thread && q->ctx->demand.head;
 	pthread_mutex_unlock(&q->ctx->lock);
+	/* so that the drive works while the caller does something else */
+	if (submit)
+		penstock_progress_once(q->ctx, 0);
 	if (rc) {
 		q->spare = t;
 		return rc;

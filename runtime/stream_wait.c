@@ -112,6 +112,7 @@ int penstock_poll(struct penstock_ticket *t)
 int penstock_next(struct penstock_ticket *t, uint64_t timeout_ns, size_t *index)
 {
 	struct penstock_ctx *ctx = t->queue->ctx;
+	bool submit;
 	int rc;
 
 	rc = penstock_ctx_check(ctx, &t->queue->err);
@@ -124,7 +125,11 @@ int penstock_next(struct penstock_ticket *t, uint64_t timeout_ns, size_t *index)
 		rc = wait_for(t, t->nr_handed + 1, timeout_ns);
 	if (!rc)
 		*index = t->order[t->nr_handed++];
+	submit = !ctx->has_thread && ctx->demand.head;
 	pthread_mutex_unlock(&ctx->lock);
+	/* the caller goes off to compute: the drive must not run dry meanwhile */
+	if (submit)
+		penstock_progress_once(ctx, 0);
 	return rc;
 }
 
