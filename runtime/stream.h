@@ -135,6 +135,7 @@ struct penstock_ticket {
 	uint32_t nr_handed;		/* of these, handed out by penstock_next() */
 	bool served;			/* has its slots; else it stands in line */
 	bool cancelled;
+	int notify_fd;			/* eventfd to write to once, or -1 */
 	int status;
 	struct penstock_error err;
 	struct penstock_ticket *next_in_line;
@@ -230,6 +231,8 @@ void penstock_progress_kick(struct penstock_ctx *ctx);
 
 /** penstock_ticket_ready() - an entry's expert is there (@rc 0), or failed */
 void penstock_ticket_ready(struct penstock_entry *e, int rc, const struct penstock_error *err);
+/** penstock_ticket_tell() - the ticket's state changed: wake who waits for it */
+void penstock_ticket_tell(struct penstock_ticket *t);
 /** penstock_ticket_serve_line() - slots became available: serve tickets in line */
 void penstock_ticket_serve_line(struct penstock_class *cls);
 

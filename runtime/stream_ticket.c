@@ -7,9 +7,21 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "stream.h"
 #include "util.h"
+
+void penstock_ticket_tell(struct penstock_ticket *t)
+{
+	if (t->queue->waiting)
+		pthread_cond_signal(&t->queue->cond);
+	if (t->notify_fd >= 0 && (t->status || (t->served && t->nr_order == t->nr))) {
+		/* it cannot fail but for a caller's descriptor that is none: the caller's loss */
+		(void)eventfd_write(t->notify_fd, 1);
+		t->notify_fd = -1;
+	}
+}
 
 void penstock_ticket_ready(struct penstock_entry *e, int rc, const struct penstock_error *err)
 {
@@ -27,8 +39,7 @@ void penstock_ticket_ready(struct penstock_entry *e, int rc, const struct pensto
 		e->ready = true;
 		t->order[t->nr_order++] = (uint32_t)(e - t->entries);
 	}
-	if (t->queue->waiting)
-		pthread_cond_signal(&t->queue->cond);
+	penstock_ticket_tell(t);
 }
 
 /* Can all of the ticket's experts have a slot now? */
@@ -141,8 +152,7 @@ void penstock_ticket_serve_line(struct penstock_class *cls)
 		else	/* the cache shrank while it stood in line */
 			t->status = penstock_err(&t->err, -E2BIG, "layer %u, %u distinct experts, the cache now holds %u",
 						 t->layer, t->nr, penstock_cache_slots(cls->cache));
-		if (t->queue->waiting)
-			pthread_cond_signal(&t->queue->cond);
+		penstock_ticket_tell(t);
 	}
 }
 
@@ -248,6 +258,7 @@ int penstock_fetch(struct penstock_queue *q, struct penstock_model *model, uint3
 	t->class_layer = model->class_layer[layer];
 	t->nr_hits = t->nr_order = t->nr_handed = 0;
 	t->served = t->cancelled = false;
+	t->notify_fd = -1;
 	t->status = 0;
 	pthread_mutex_lock(&q->ctx->lock);
 	rc = fetch_locked(t, ids, nr, nr_experts);
@@ -336,6 +347,7 @@ void penstock_cancel(struct penstock_ticket *t)
 		leave(t);
 		t->cancelled = true;
 		t->status = penstock_err(&t->err, -ECANCELED, "layer %u: the request was cancelled", t->layer);
+		penstock_ticket_tell(t);
 	}
 	pthread_mutex_unlock(&ctx->lock);
 }

@@ -109,6 +109,23 @@ int penstock_poll(struct penstock_ticket *t)
 	return rc == -ETIMEDOUT ? -EAGAIN : rc;
 }
 
+int penstock_notify(struct penstock_ticket *t, int fd)
+{
+	struct penstock_ctx *ctx = t->queue->ctx;
+	int rc;
+
+	rc = penstock_ctx_check(ctx, &t->queue->err);
+	if (rc)
+		return rc;
+	if (!ctx->has_thread)
+		return penstock_err(&t->queue->err, -EINVAL, "notify: the caller drives this context, nothing moves by itself");
+	pthread_mutex_lock(&ctx->lock);
+	t->notify_fd = fd;
+	penstock_ticket_tell(t);
+	pthread_mutex_unlock(&ctx->lock);
+	return 0;
+}
+
 int penstock_next(struct penstock_ticket *t, uint64_t timeout_ns, size_t *index)
 {
 	struct penstock_ctx *ctx = t->queue->ctx;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* Fetching experts through the public API: bytes, order, limits, threads, failures. */
+#include <poll.h>
+#include <sys/eventfd.h>
+
 #include "stream_fixture.h"
 
 static void random_fetches(uint32_t flags, const char *policy)
@@ -174,6 +177,34 @@ TEST(a_ticket_in_line_can_be_released_and_cancelled)
 	penstock_release(tc);
 	penstock_release(ta);
 	fetch_and_check(&f, f.q, 0, b, 5);
+	teardown(&f);
+}
+
+TEST(an_eventfd_tells_when_it_is_all_there)
+{
+	const int32_t ids[] = { 1, 2, 3 }, others[] = { 4, 5, 6, 7, 8, 9, 10 };
+	struct penstock_ticket *t, *line;
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	eventfd_t n = 0;
+	struct fixture f;
+
+	setup(&f, 0, 8, NULL);
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, ids, 3, &t));
+	ASSERT_EQ(0, penstock_notify(t, fd));
+	ASSERT_EQ(1, poll(&p, 1, 10000));
+	EXPECT_EQ(0, penstock_poll(t));
+	ASSERT_EQ(0, eventfd_read(fd, &n));
+	EXPECT_EQ(1u, n);
+	/* one that stands in line is told when it was cancelled */
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, others, 7, &line));
+	ASSERT_EQ(0, penstock_notify(line, fd));
+	EXPECT_EQ(0, poll(&p, 1, 20));
+	penstock_cancel(line);
+	EXPECT_EQ(1, poll(&p, 1, 1000));
+	penstock_release(line);
+	penstock_release(t);
+	close(fd);
 	teardown(&f);
 }
 

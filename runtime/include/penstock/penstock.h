@@ -384,6 +384,15 @@ PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_wait(struct penstock_ticket *t, ui
 /** penstock_poll() - as penstock_wait() with timeout 0; -EAGAIN instead of -ETIMEDOUT. */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_poll(struct penstock_ticket *t);
 /**
+ * penstock_notify() - have an eventfd written to when penstock_wait() would return
+ * @fd: an eventfd, borrowed until the ticket is released; -1 = none. It gets 1 added
+ *	once: when all experts are there, or the ticket failed; at once if that is so already
+ *
+ * Not for contexts with PENSTOCK_F_CALLER_PROGRESS, where nothing moves outside of calls.
+ * Return: 0; -EINVAL a caller-driven context; -ESTALE.
+ */
+PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_notify(struct penstock_ticket *t, int fd);
+/**
  * penstock_next() - the next entry that is there and was not handed out yet
  * @index: receives the entry
  *
