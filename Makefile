@@ -72,8 +72,11 @@ examples: $(EXAMPLES)
 $(B)/obj/kernels/cpu/%_avx2.o: ISAFLAGS := -mavx2 -mfma -mf16c
 $(B)/obj/kernels/cpu/%_avx512.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(B)/obj/kernels/cpu/%_avx512bf16.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vnni
+# AVX_VNNI came after AVX-512's; CPUs without AVX-512 have it.
+$(B)/obj/kernels/cpu/fast_avx2.o: ISAFLAGS += -mavxvnni
 # One order of summation, one rounding an operation: bits do not depend on the compiler's taste.
-$(B)/obj/kernels/%.o: ISAFLAGS += -ffp-contract=off
+# A variable of its own: of several patterns that match, the last one set wins.
+$(B)/obj/kernels/%.o: FPFLAGS := -ffp-contract=off
 
 # Other flags, other objects: this file changes only when the command does.
 $(B)/flags: FORCE
@@ -91,7 +94,7 @@ $(B)/version.ok: Makefile runtime/include/penstock/version.h
 $(B)/obj/%.o: %.c $(B)/flags | $(B)/version.ok
 	$(call say,CC)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ISAFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ISAFLAGS) $(FPFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/libpenstock.a: $(LIB_OBJ)
 	$(call say,AR)

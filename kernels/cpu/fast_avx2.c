@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Fast forms for AVX2 with AVX_VNNI: int8 dot products for Q8_0 and Q4_0. */
 #if defined(__x86_64__)
-/* only this file's functions may use it; they are called where the CPU has it */
-#pragma GCC target("avxvnni")
 #include <math.h>
 #include "cpu.h"
 #define DPBUSD(acc, u, s) _mm256_dpbusd_avx_epi32(acc, u, s)
