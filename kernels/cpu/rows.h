@@ -8,9 +8,17 @@
 
 #include "units.h"
 
-#define ROWS_MAX	4
 /* tokens a pass: as many as leave registers for the weights */
-#define TOKENS_MAX	(VW / 2)
+#define TOKENS_MAX	(VW / 4)
+/* how far ahead of the sum memory is asked for: what a core has on its way at full speed */
+#define AHEAD		8192
+
+/* the last @nr columns, filled up with zeros to a unit */
+struct tail {
+	size_t nr;
+	float w[32];
+	float x[TOKENS_MAX][32];
+};
 
 static void src_init(struct src *s, const struct penstock_k_mat *m, size_t row)
 {
@@ -22,26 +30,28 @@ static void src_init(struct src *s, const struct penstock_k_mat *m, size_t row)
 	s->scale = (const uint8_t *)m->scale + row / m->scale_rows * m->scale_row_stride;
 	s->scale_stride = m->scale_col_stride;
 	s->scale_units = (m->scale_cols < m->cols ? m->scale_cols : (m->cols + 31) / 32 * 32) / 32;
-	s->scale_shift = s->scale_units & (s->scale_units - 1) ? -1 : __builtin_ctz(s->scale_units);
 }
 
-/* the columns after the last whole unit, filled up with zeros */
-static void tail_weights(const struct penstock_k_mat *m, size_t row, size_t tail, float *out)
+static void tail_weights(struct tail *tail, const struct penstock_k_mat *m, size_t row)
 {
 	double w[32];
 	size_t i;
 
-	penstock_ref_dequant(m, row, m->cols - tail, tail, w);
+	tail->nr = m->cols % 32;
+	if (!tail->nr)
+		return;
+	penstock_ref_dequant(m, row, m->cols - tail->nr, tail->nr, w);
 	for (i = 0; i < 32; i++)
-		out[i] = i < tail ? (float)w[i] : 0;
+		tail->w[i] = i < tail->nr ? (float)w[i] : 0;
 }
 
-static void tail_inputs(const float *x, size_t tail, float *out)
+static void tail_inputs(struct tail *tail, const float *x, size_t ldx, size_t nt)
 {
-	size_t i;
+	size_t t, i;
 
-	for (i = 0; i < 32; i++)
-		out[i] = i < tail ? x[i] : 0;
+	for (t = 0; tail->nr && t < nt; t++)
+		for (i = 0; i < 32; i++)
+			tail->x[t][i] = i < tail->nr ? x[t * ldx + i] : 0;
 }
 
 INL float add_bias(const struct penstock_k_mat *m, size_t row, float sum)
@@ -56,78 +66,64 @@ INL size_t tokens_of(size_t left)
 {
 	if (left >= TOKENS_MAX)
 		return TOKENS_MAX;
-	return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+	return left >= 2 ? 2 : 1;
 }
 
 #define TY f32
 #define UB 1
 #define BB 128
-#define ROWS1 1
 #include "rows_tmpl.h"
 #define TY f16
 #define UB 1
 #define BB 64
-#define ROWS1 2
 #include "rows_tmpl.h"
 #define TY bf16
 #define UB 1
 #define BB 64
-#define ROWS1 2
 #include "rows_tmpl.h"
 #define TY e4m3
 #define UB 1
 #define BB 32
-#define ROWS1 2
 #include "rows_tmpl.h"
 #define TY e4m3s
 #define UB 1
 #define BB 32
-#define ROWS1 2
 #include "rows_tmpl.h"
 #define TY f4
 #define UB 1
 #define BB 16
-#define ROWS1 4
 #include "rows_tmpl.h"
 #define TY int4
 #define UB 1
 #define BB 16
-#define ROWS1 4
 #include "rows_tmpl.h"
 #define TY q4_0
 #define UB 1
 #define BB 18
-#define ROWS1 4
 #include "rows_tmpl.h"
 #define TY q5_0
 #define UB 1
 #define BB 22
-#define ROWS1 4
 #include "rows_tmpl.h"
 #define TY q8_0
 #define UB 1
 #define BB 34
-#define ROWS1 2
 #include "rows_tmpl.h"
 #define TY mxfp4
 #define UB 1
 #define BB 17
-#define ROWS1 4
 #include "rows_tmpl.h"
 #define TY q4_k
 #define UB 8
 #define BB 144
-#define ROWS1 2
 #include "rows_tmpl.h"
 #define TY q5_k
 #define UB 8
 #define BB 176
-#define ROWS1 2
 #include "rows_tmpl.h"
 #define TY q6_k
 #define UB 8
 #define BB 210
-#define ROWS1 2
 #include "rows_tmpl.h"
 
 static void contiguous_rows(const struct penstock_k_mat *m, const struct penstock_k_in *in, size_t nr_tokens,

@@ -20,7 +20,6 @@ struct src {
 	uint64_t scale_stride;
 	uint32_t scale_dtype;
 	uint32_t scale_units;	/* units that share a scale */
-	int scale_shift;	/* log2 of that, or -1 */
 };
 
 /* what the units of a block share; a type uses the members it needs */
@@ -28,6 +27,7 @@ struct head {
 	vf table;
 	vf upper;
 	float s;
+	uint32_t units_left;	/* that have the scale @s */
 	uint32_t bits;
 	float sc[16];
 	float mn[8];
@@ -38,11 +38,14 @@ INL float f16_scale(const uint8_t *p)
 	return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(penstock_get_u16(p))));
 }
 
-INL float unit_scale(const struct src *s, size_t unit)
+/* scale @i of the row */
+INL float row_scale(const struct src *s, size_t i)
 {
-	size_t i = s->scale_shift >= 0 ? unit >> s->scale_shift : unit / s->scale_units;
+	const uint8_t *p = s->scale + i * s->scale_stride;
 
-	return penstock_elem_f32(s->scale_dtype, s->scale + i * s->scale_stride);
+	if (s->scale_dtype == PENSTOCK_DTYPE_F16)
+		return f16_scale(p);
+	return penstock_elem_f32(s->scale_dtype, p);
 }
 
 /* ---- plain types ---- */
@@ -60,11 +63,29 @@ INL void unit_##ty(const struct head *h, const uint8_t *p, int j, vf *w)	\
 PLAIN_UNIT(f32, 4)
 PLAIN_UNIT(f16, 2)
 PLAIN_UNIT(bf16, 2)
-PLAIN_UNIT(e4m3, 1)
 
+INL void head_e4m3(struct head *h, const struct src *s, size_t b)
+{
+}
+
+INL void unit_e4m3(const struct head *h, const uint8_t *p, int j, vf *w)
+{
+	vf s = v_set1(E4M3_RAISE);
+	int i;
+
+	e4m3_unit(p, w);
+	for (i = 0; i < UV; i++)
+		w[i] = v_mul(w[i], s);
+}
+
+/* units come in order, so the scale is looked at where one begins */
 INL void head_e4m3s(struct head *h, const struct src *s, size_t b)
 {
-	h->s = unit_scale(s, b);
+	if (!h->units_left) {
+		h->s = row_scale(s, b / s->scale_units) * E4M3_RAISE;
+		h->units_left = s->scale_units;
+	}
+	h->units_left--;
 }
 
 INL void unit_e4m3s(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -72,8 +93,9 @@ INL void unit_e4m3s(const struct head *h, const uint8_t *p, int j, vf *w)
 	vf s = v_set1(h->s);
 	int i;
 
+	e4m3_unit(p, w);
 	for (i = 0; i < UV; i++)
-		w[i] = v_mul(v_e4m3(p + i * VW), s);
+		w[i] = v_mul(w[i], s);
 }
 
 /* ---- bytes ---- */
@@ -102,11 +124,11 @@ INL void unit_q8_0(const struct head *h, const uint8_t *p, int j, vf *w)
 INL void head_q6_k(struct head *h, const struct src *s, size_t b)
 {
 	const uint8_t *p = s->p + b * 210;
-	float d = f16_scale(p + 208);
+	vf d = v_set1(f16_scale(p + 208));
 	int i;
 
-	for (i = 0; i < 16; i++)
-		h->sc[i] = d * (float)(int8_t)p[192 + i];
+	for (i = 0; i < 16; i += VW)
+		v_store(h->sc + i, v_mul(v_i8(p + 192 + i), d));
 }
 
 INL void unit_q6_k(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -125,18 +147,25 @@ INL void unit_q6_k(const struct head *h, const uint8_t *p, int j, vf *w)
 
 /* ---- nibbles ---- */
 
+/* eight unsigned bytes as floats */
+INL __m256 bytes8(uint64_t v)
+{
+	return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)v)));
+}
+
 INL void head_q4_k(struct head *h, const struct src *s, size_t b)
 {
 	const uint8_t *p = s->p + b * 144;
-	float d = f16_scale(p), dmin = f16_scale(p + 2);
-	uint8_t sc[8], mn[8];
-	int i;
+	uint32_t a = penstock_get_u32(p + 4), m = penstock_get_u32(p + 8), c = penstock_get_u32(p + 12);
+	uint64_t sc, mn;
 
-	penstock_k4_scales(p + 4, sc, mn);
-	for (i = 0; i < 8; i++) {
-		h->sc[i] = d * sc[i];
-		h->mn[i] = dmin * mn[i];
-	}
+	/* the fields of penstock_k4_scales(), four bytes at a time */
+	sc = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+	sc = sc << 32 | (a & 0x3f3f3f3f);
+	mn = (c >> 4 & 0x0f0f0f0f) | (m >> 2 & 0x30303030);
+	mn = mn << 32 | (m & 0x3f3f3f3f);
+	_mm256_storeu_ps(h->sc, _mm256_mul_ps(bytes8(sc), _mm256_set1_ps(f16_scale(p))));
+	_mm256_storeu_ps(h->mn, _mm256_mul_ps(bytes8(mn), _mm256_set1_ps(f16_scale(p + 2))));
 }
 
 INL void head_q5_k(struct head *h, const struct src *s, size_t b)
@@ -222,7 +251,7 @@ INL void unit_f4(const struct head *h, const uint8_t *p, int j, vf *w)
 
 INL void head_int4(struct head *h, const struct src *s, size_t b)
 {
-	h->table = v_mul(count16(-8), v_set1(unit_scale(s, b)));
+	h->table = v_mul(count16(-8), v_set1(row_scale(s, b)));
 }
 
 INL void unit_int4(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -345,7 +374,7 @@ INL void unit_f4(const struct head *h, const uint8_t *p, int j, vf *w)
 
 INL void head_int4(struct head *h, const struct src *s, size_t b)
 {
-	h->s = unit_scale(s, b);
+	h->s = row_scale(s, b);
 }
 
 INL void unit_int4(const struct head *h, const uint8_t *p, int j, vf *w)

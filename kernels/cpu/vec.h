@@ -25,15 +25,20 @@ INL __m256i load32(const void *p)
 	return _mm256_loadu_si256(p);
 }
 
-/* e4m3 in 16-bit lanes as half precision, too small by 2^8, NaN kept */
-INL __m256i e4m3_to_f16(__m256i v)
-{
-	__m256i mag = _mm256_and_si256(v, _mm256_set1_epi16(0x7f));
-	__m256i nan = _mm256_cmpeq_epi16(mag, _mm256_set1_epi16(0x7f));
-	__m256i sign = _mm256_slli_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0x80)), 8);
+/*
+ * e4m3 as half precision: sign-extended, shifted to where the exponent stands,
+ * the doubled sign bit cleared. The value is too small by E4M3_RAISE, for the
+ * exponents' biases differ; the code of a NaN becomes one.
+ */
+#define E4M3_RAISE 256.0f
 
-	nan = _mm256_and_si256(nan, _mm256_set1_epi16(0x7e00));
-	return _mm256_or_si256(_mm256_or_si256(_mm256_slli_epi16(mag, 7), sign), nan);
+INL __m256i e4m3_to_f16(__m128i bytes)
+{
+	__m256i v = _mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7), nan;
+
+	v = _mm256_and_si256(v, _mm256_set1_epi16((short)0xbfff));
+	nan = _mm256_cmpeq_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0x7fff)), _mm256_set1_epi16(0x3f80));
+	return _mm256_or_si256(v, _mm256_and_si256(nan, _mm256_set1_epi16(0x7e00)));
 }
 
 INL float sum128(__m128 v)
@@ -85,9 +90,25 @@ INL vf v_f16(const void *p)
 
 INL vf v_e4m3(const void *p)
 {
-	vf v = _mm512_cvtph_ps(e4m3_to_f16(_mm256_cvtepu8_epi16(load16(p))));
+	return v_mul(_mm512_cvtph_ps(e4m3_to_f16(load16(p))), v_set1(E4M3_RAISE));
+}
 
-	return v_mul(v, v_set1(256.0f));
+/* 32 of them, without the factor E4M3_RAISE */
+INL void e4m3_unit(const uint8_t *p, vf *w)
+{
+	vi v = _mm512_slli_epi16(_mm512_cvtepi8_epi16(load32(p)), 7);
+	__mmask32 nan;
+
+	v = _mm512_and_si512(v, _mm512_set1_epi16((short)0xbfff));
+	nan = _mm512_cmpeq_epi16_mask(_mm512_and_si512(v, _mm512_set1_epi16(0x7fff)), _mm512_set1_epi16(0x3f80));
+	v = _mm512_mask_mov_epi16(v, nan, _mm512_set1_epi16(0x7e00));
+	w[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(v));
+	w[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(v, 1));
+}
+
+INL vf v_i8(const void *p)
+{
+	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load16(p)));
 }
 
 /* elements 0, 2, 4, ...; reads one element more than the last one taken */
@@ -110,9 +131,7 @@ INL vf v_even_f16(const void *p)
 
 INL vf v_even_e4m3(const void *p)
 {
-	__m256i v = _mm256_and_si256(load32(p), _mm256_set1_epi16(0xff));
-
-	return v_mul(_mm512_cvtph_ps(e4m3_to_f16(v)), v_set1(256.0f));
+	return v_mul(_mm512_cvtph_ps(e4m3_to_f16(_mm256_cvtepi16_epi8(load32(p)))), v_set1(E4M3_RAISE));
 }
 
 /* 2^n * p for integral @n; overflows to infinity, underflows to 0 */
@@ -169,9 +188,26 @@ INL vf v_f16(const void *p)
 
 INL vf v_e4m3(const void *p)
 {
-	__m256i v = e4m3_to_f16(_mm256_cvtepu8_epi16(_mm_loadl_epi64(p)));
+	__m256i v = e4m3_to_f16(_mm_loadl_epi64(p));
 
-	return v_mul(_mm256_cvtph_ps(_mm256_castsi256_si128(v)), v_set1(256.0f));
+	return v_mul(_mm256_cvtph_ps(_mm256_castsi256_si128(v)), v_set1(E4M3_RAISE));
+}
+
+INL void e4m3_unit(const uint8_t *p, vf *w)
+{
+	__m256i v;
+	int i;
+
+	for (i = 0; i < 4; i += 2) {
+		v = e4m3_to_f16(load16(p + 8 * i));
+		w[i] = _mm256_cvtph_ps(_mm256_castsi256_si128(v));
+		w[i + 1] = _mm256_cvtph_ps(_mm256_extracti128_si256(v, 1));
+	}
+}
+
+INL vf v_i8(const void *p)
+{
+	return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
 }
 
 INL vf v_even_f32(const void *p)
@@ -198,8 +234,8 @@ INL vf v_even_e4m3(const void *p)
 {
 	__m128i v = _mm_and_si128(load16(p), _mm_set1_epi16(0xff));
 
-	v = _mm256_castsi256_si128(e4m3_to_f16(_mm256_castsi128_si256(v)));
-	return v_mul(_mm256_cvtph_ps(v), v_set1(256.0f));
+	v = _mm256_castsi256_si128(e4m3_to_f16(_mm_packus_epi16(v, v)));
+	return v_mul(_mm256_cvtph_ps(v), v_set1(E4M3_RAISE));
 }
 
 INL vf v_scale2(vf p, vf n)
