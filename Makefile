@@ -13,6 +13,10 @@ SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-om
 else ifeq ($(SAN),thread)
 B := $(O)/tsan
 SANFLAGS := -fsanitize=thread
+else ifeq ($(SAN),fuzz)
+B := $(O)/fuzz
+CC := $(or $(CLANG),clang)
+SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 else
 B := $(O)
 endif
@@ -57,7 +61,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples check lint install uninstall check-install demo bench clean help FORCE
+.PHONY: all lib tool tests examples check fuzz lint install uninstall check-install demo bench clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -136,6 +140,32 @@ $(B)/examples/%: Documentation/examples/%.c $(B)/libpenstock.a
 ## check: build and run all tests that need no root, GPU or module (SAN=1: ASan + UBSan, SAN=thread: TSan)
 check: all tests
 	$(Q)tests/run.sh $(B) $(TESTS) $(TEST_SCRIPTS)
+
+# A fuzz target: one file, with libFuzzer's main().
+FUZZ_SECONDS ?= 60
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+# What is fuzzed reads files and plans reads: the runtime without the kernels.
+$(B)/libfuzz.a: $(call obj,$(RUNTIME_SRC) kernels/dtype.c)
+	$(call say,AR)
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(B)/fuzz_%: tests/fuzz/fuzz_%.c $(B)/libfuzz.a
+	$(call say,FUZZ)
+	$(Q)$(CC) -DFUZZING $(CPPFLAGS) -Itests -Iruntime $(ALL_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -MMD -MP -o $@ $< \
+		$(B)/libfuzz.a $(LIBS)
+
+## fuzz: each target of tests/fuzz for FUZZ_SECONDS (60), with clang; new inputs stay in build/fuzz/corpus
+fuzz:
+ifeq ($(SAN),fuzz)
+	$(Q)$(MAKE) SAN=fuzz $(FUZZERS:%=$(B)/fuzz_%)
+	$(Q)for f in $(FUZZERS); do mkdir -p $(B)/corpus/$$f && nice -n 15 $(B)/fuzz_$$f -max_total_time=$(FUZZ_SECONDS) \
+		-max_len=16384 -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$(B)/$$f- $(B)/corpus/$$f \
+		$$(ls -d tests/fuzz/corpus/$$f 2>/dev/null) || exit 1; done
+else
+	$(Q)$(MAKE) SAN=fuzz fuzz
+endif
 
 ## lint: includes, exports, headers alone, SPDX, sizes, words, scripts, documents, -Werror with gcc and clang
 lint: all

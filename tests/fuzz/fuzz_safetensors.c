@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+/* One safetensors file. Input: 3 bytes of zeros that follow it, then the file as it is. */
+#include "fuzz.h"
+
+static int fuzz_safetensors(const uint8_t *data, size_t size)
+{
+	uint64_t tail;
+
+	if (size < 3)
+		return 0;
+	tail = (uint64_t)data[0] | (uint64_t)data[1] << 8 | (uint64_t)data[2] << 16;
+	fuzz_write(fuzz_path("m.safetensors"), data + 3, size - 3, size - 3 + tail);
+	fuzz_open(fuzz_path("m.safetensors"));
+	return 0;
+}
+
+FUZZ_TARGET(fuzz_safetensors)
