@@ -75,8 +75,9 @@ static int apply_map(struct penstock_index_build *b)
 	}
 	if (!lost)
 		return 0;
-	return penstock_err(b->err, -EBADMSG, "%s: %u tensors of the weight_map are not in their shards: %s is not in %s%s",
-			    ix->path, nr_lost, lost->name, map->files[lost->file], nr_lost > 1 ? ", ..." : "");
+	return penstock_err(b->err, -EBADMSG,
+			    "%s: %u tensors of the weight_map are not in their shards: %s is not in %s%s", ix->path,
+			    nr_lost, lost->name, map->files[lost->file], nr_lost > 1 ? ", ..." : "");
 }
 
 static int sort_tensors(struct penstock_index_build *b)

@@ -85,7 +85,7 @@ const char *penstock_index_shape(const uint64_t *dims, uint32_t nr, char *buf, s
 
 /* ---- index_json.c ---- */
 
-/** penstock_index_read_whole() - a small file into malloc()ed, terminated memory. Return: 0; -errno; -EBADMSG too large. */
+/** penstock_index_read_whole() - a small file into malloc()ed, terminated memory. Return: 0; -errno; -EBADMSG large. */
 int penstock_index_read_whole(const char *path, char **text, size_t *len, struct penstock_error *err);
 /** penstock_index_config() - config.json's values into the metadata; a missing file is no error */
 int penstock_index_config(struct penstock_index_build *b, const char *path);
@@ -188,7 +188,11 @@ struct penstock_index_scan {
 	bool any;		/* some expert, fused or not */
 };
 
-/** penstock_index_parts() - describe the experts of one layer. @scan: its per-expert tensors. Return: 0; -EBADMSG; -ENOMEM. */
+/**
+ * penstock_index_parts() - describe the experts of one layer
+ * @scan: its per-expert tensors
+ * Return: 0; -EBADMSG a shape or type that does not fit; -ENOMEM.
+ */
 int penstock_index_parts(const struct penstock_index_conf *c, uint32_t layer, const struct penstock_index_scan *scan);
 /** penstock_index_fused_exists() - does the layer have tensors that hold all its experts? */
 bool penstock_index_fused_exists(const struct penstock_index_conf *c, uint32_t layer);

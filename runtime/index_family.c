@@ -91,10 +91,11 @@ static int check_conf(const struct penstock_index_conf *c)
 		what = "grouping of experts";
 	if (!what)
 		return 0;
-	return penstock_err(c->b->err, -EBADMSG,
-			    "%s: impossible %s: %u layers, %u experts, %u a token, %u of %u groups, width %u, experts' %u",
-			    c->b->ix->path, what, c->nr_layers, c->nr_experts, r->top_k, r->top_groups, r->nr_groups,
-			    c->hidden, c->inter);
+	return penstock_err(
+		c->b->err, -EBADMSG,
+		"%s: impossible %s: %u layers, %u experts, %u a token, %u of %u groups, width %u, experts' %u",
+		c->b->ix->path, what, c->nr_layers, c->nr_experts, r->top_k, r->top_groups, r->nr_groups, c->hidden,
+		c->inter);
 }
 
 /* ---- one pass over the names ---- */
@@ -229,7 +230,8 @@ static int scan(const struct penstock_index_conf *c, struct penstock_index_scan 
 	for (i = 0; i < ix->nr_tensors; i++) {
 		rc = c->names ? parse_hf(c, ix->tensors[i].name, &f) : parse_gguf(c, ix->tensors[i].name, &f);
 		if (rc < 0)
-			return penstock_err(c->b->err, -EOPNOTSUPP, "%s: experts with zero points, group indices or biases",
+			return penstock_err(c->b->err, -EOPNOTSUPP,
+					    "%s: experts with zero points, group indices or biases",
 					    ix->tensors[i].name);
 		if (!rc)
 			rc = note_expert(c, scans, i, &f, nr_found);
@@ -257,8 +259,8 @@ int penstock_index_want(const struct penstock_index_conf *c, uint32_t layer, con
 	int64_t found;
 
 	*nr = PENSTOCK_NO_TENSOR;
-	if ((size_t)snprintf(full, sizeof(full), "%s%u.%s%s", c->layers, layer, c->names ? c->names->block : "", name) >=
-	    sizeof(full))
+	if ((size_t)snprintf(full, sizeof(full), "%s%u.%s%s", c->layers, layer, c->names ? c->names->block : "",
+			     name) >= sizeof(full))
 		return 0;
 	found = penstock_index_find(ix, full);
 	if (found < 0)
@@ -279,7 +281,8 @@ static int want_shared(const struct penstock_index_conf *c, uint32_t layer, uint
 {
 	static const char *const gguf[] = { "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp" };
 	uint64_t width = (uint64_t)c->inter * c->nr_shared;
-	uint64_t dims[2] = { role == PENSTOCK_ROLE_DOWN ? c->hidden : width, role == PENSTOCK_ROLE_DOWN ? width : c->hidden };
+	uint64_t dims[2] = { role == PENSTOCK_ROLE_DOWN ? c->hidden : width,
+			     role == PENSTOCK_ROLE_DOWN ? width : c->hidden };
 	const uint64_t *want = c->nr_shared ? dims : NULL;
 	uint32_t *t = &info->t_shared[role], *scale = &info->t_shared_scale[role];
 	char base[96], name[128];
@@ -306,7 +309,8 @@ static int want_shared(const struct penstock_index_conf *c, uint32_t layer, uint
 		}
 	}
 	if (!rc && *t == PENSTOCK_NO_TENSOR && c->shared_required)
-		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no shared expert %s", c->b->ix->path, layer, base);
+		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no shared expert %s", c->b->ix->path, layer,
+				  base);
 	return rc;
 }
 
@@ -321,18 +325,20 @@ static int router_tensors(const struct penstock_index_conf *c, uint32_t layer, s
 	snprintf(name, sizeof(name), "%s.weight", router);
 	rc = penstock_index_want(c, layer, name, dims, 2, &info->t_router);
 	if (!rc && info->t_router == PENSTOCK_NO_TENSOR)
-		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has experts, but no router %s%u.%s%s", c->b->ix->path,
-				  layer, c->layers, layer, c->names ? c->names->block : "", name);
+		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has experts, but no router %s%u.%s%s",
+				  c->b->ix->path, layer, c->layers, layer, c->names ? c->names->block : "", name);
 	snprintf(name, sizeof(name), "%s.bias", router);
 	if (!rc)
 		rc = penstock_index_want(c, layer, name, dims, 1, &info->t_router_bias);
 	if (!rc && info->score == PENSTOCK_SCORE_TOPK_SOFTMAX && info->t_router_bias == PENSTOCK_NO_TENSOR)
-		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no router bias %s", c->b->ix->path, layer, name);
+		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no router bias %s", c->b->ix->path, layer,
+				  name);
 	snprintf(name, sizeof(name), "%s", c->names ? "gate.e_score_correction_bias" : "exp_probs_b.bias");
 	if (!rc)
 		rc = penstock_index_want(c, layer, name, dims, 1, &info->t_select_bias);
 	if (!rc && c->select_bias_required && info->t_select_bias == PENSTOCK_NO_TENSOR)
-		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no selection bias %s", c->b->ix->path, layer, name);
+		rc = penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no selection bias %s", c->b->ix->path, layer,
+				  name);
 	for (i = 0; i < 3 && !rc; i++)
 		rc = want_shared(c, layer, i, info);
 	return rc;
@@ -362,8 +368,9 @@ static int describe_layer(const struct penstock_index_conf *c, uint32_t layer, c
 	bool mtp = layer >= c->nr_layers;
 
 	if (!mtp && s->any != is_moe(c, layer))
-		return penstock_err(c->b->err, -EBADMSG, "%s: layer %u has %s experts, its configuration says it has %s",
-				    c->b->ix->path, layer, s->any ? "" : "no", s->any ? "none" : "some");
+		return penstock_err(c->b->err, -EBADMSG,
+				    "%s: layer %u has %s experts, its configuration says it has %s", c->b->ix->path,
+				    layer, s->any ? "" : "no", s->any ? "none" : "some");
 	if (!s->any) {
 		empty_layer(info, mtp ? PENSTOCK_LAYER_MTP : PENSTOCK_LAYER_DENSE, c->hidden);
 		return 0;

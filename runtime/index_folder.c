@@ -155,7 +155,8 @@ static bool shard_name(const char *name, uint32_t *nr, uint32_t *count, size_t *
 	*nr = 0;
 	*count = 0;
 	for (i = 0; i < 5; i++) {
-		if (name[at + 1 + i] < '0' || name[at + 1 + i] > '9' || name[at + 10 + i] < '0' || name[at + 10 + i] > '9')
+		if (name[at + 1 + i] < '0' || name[at + 1 + i] > '9' || name[at + 10 + i] < '0' ||
+		    name[at + 10 + i] > '9')
 			return false;
 		*nr = *nr * 10 + (uint32_t)(name[at + 1 + i] - '0');
 		*count = *count * 10 + (uint32_t)(name[at + 10 + i] - '0');

@@ -121,8 +121,8 @@ static int get_name(struct gguf *g, char **out, const char *what)
 	if (rc)
 		return rc;
 	if (len > NAME_MAX_BYTES || memchr(*out, 0, len))
-		return penstock_err(g->b->err, -EBADMSG, "%s: %s \"%.60s\": %llu bytes, or a NUL in it", g->path, what, *out,
-				    (unsigned long long)len);
+		return penstock_err(g->b->err, -EBADMSG, "%s: %s \"%.60s\": %llu bytes, or a NUL in it", g->path, what,
+				    *out, (unsigned long long)len);
 	return 0;
 }
 
@@ -204,8 +204,8 @@ static int note_key(struct gguf *g, const char *key, uint32_t type, const struct
 {
 	if (!strcmp(key, "general.alignment")) {
 		if (type != GGUF_U32 || m->number < 1 || ((uint64_t)m->number & ((uint64_t)m->number - 1)))
-			return penstock_err(g->b->err, -EBADMSG, "%s: general.alignment %.0f is no power of two", g->path,
-					    m->number);
+			return penstock_err(g->b->err, -EBADMSG, "%s: general.alignment %.0f is no power of two",
+					    g->path, m->number);
 		g->align = (uint64_t)m->number;
 	} else if (!strcmp(key, "split.no") && m->type == PENSTOCK_META_NUMBER && m->number >= 0) {
 		g->split_no = (uint64_t)m->number;
@@ -263,7 +263,8 @@ static int tensor_bytes(struct gguf *g, struct penstock_index_tensor *t, uint32_
 
 	penstock_index_shape(dims, nr, shape, sizeof(shape));
 	if (!info)
-		return penstock_err(g->b->err, -EBADMSG, "%s: %s %s: ggml type %u is unknown", g->path, t->name, shape, type);
+		return penstock_err(g->b->err, -EBADMSG, "%s: %s %s: ggml type %u is unknown", g->path, t->name, shape,
+				    type);
 	if (penstock_index_elems(dims, nr, &elems) || elems > INT64_MAX ||
 	    penstock_mul_overflows(elems / info->elems, info->bytes, &t->bytes) || t->bytes > INT64_MAX)
 		return penstock_err(g->b->err, -EBADMSG, "%s: %s: %s %s has more than 2^63 bytes", g->path, t->name,
@@ -354,8 +355,9 @@ static int check_extents(struct gguf *g, uint32_t first)
 			rc = penstock_err(g->b->err, -EBADMSG, "%s: %s overlaps %s at byte %llu", g->path, t->name,
 					  ix->tensors[order[i - 1]].name, (unsigned long long)t->off);
 		} else if (end > g->size) {
-			rc = penstock_err(g->b->err, -ENODATA, "%s: %s ends at %llu, the file has %llu: %llu bytes are missing",
-					  g->path, t->name, (unsigned long long)end, (unsigned long long)g->size,
+			rc = penstock_err(g->b->err, -ENODATA,
+					  "%s: %s ends at %llu, the file has %llu: %llu bytes are missing", g->path,
+					  t->name, (unsigned long long)end, (unsigned long long)g->size,
 					  (unsigned long long)(end - g->size));
 		}
 		past = penstock_max_u64(past, end);
@@ -381,7 +383,8 @@ static int read_header(struct gguf *g)
 	if (!(version & 0xffff) && version)
 		return penstock_err(g->b->err, -EBADMSG, "%s is a big-endian GGUF file: not supported", g->path);
 	if (version != 2 && version != 3)
-		return penstock_err(g->b->err, -EBADMSG, "%s: GGUF version %u: 2 and 3 are supported", g->path, version);
+		return penstock_err(g->b->err, -EBADMSG, "%s: GGUF version %u: 2 and 3 are supported", g->path,
+				    version);
 	rc = get_u64(g, &nr_tensors, "number of tensors");
 	if (!rc)
 		rc = get_u64(g, &nr_pairs, "number of keys");
@@ -389,8 +392,9 @@ static int read_header(struct gguf *g)
 		return rc;
 	/* the least a tensor takes is 24 bytes, a key-value pair 13 */
 	if (nr_tensors > (g->size - g->pos) / 24 || nr_pairs > (g->size - g->pos) / 13)
-		return penstock_err(g->b->err, -EBADMSG, "%s: %llu tensors and %llu keys in a file of %llu bytes", g->path,
-				    (unsigned long long)nr_tensors, (unsigned long long)nr_pairs, (unsigned long long)g->size);
+		return penstock_err(g->b->err, -EBADMSG, "%s: %llu tensors and %llu keys in a file of %llu bytes",
+				    g->path, (unsigned long long)nr_tensors, (unsigned long long)nr_pairs,
+				    (unsigned long long)g->size);
 	rc = get_pairs(g, nr_pairs);
 	for (i = 0; i < nr_tensors && !rc; i++)
 		rc = get_tensor(g);
@@ -447,13 +451,14 @@ static int read_split(struct penstock_index_build *b, const char *path, size_t p
 			     (unsigned long long)count) < 0)
 			return penstock_index_nomem(b);
 		if (access(name, F_OK))
-			rc = penstock_err(b->err, -errno, "shard %llu of %llu is missing: %s", (unsigned long long)i + 1,
-					  (unsigned long long)count, name);
+			rc = penstock_err(b->err, -errno, "shard %llu of %llu is missing: %s",
+					  (unsigned long long)i + 1, (unsigned long long)count, name);
 		else
 			rc = read_file(b, name, !i, &g);
 		if (!rc && (g.split_no != i || g.split_count != count))
-			rc = penstock_err(b->err, -EBADMSG, "%s: split.no %llu and split.count %llu, its name says %llu of %llu",
-					  name, (unsigned long long)g.split_no, (unsigned long long)g.split_count,
+			rc = penstock_err(b->err, -EBADMSG,
+					  "%s: split.no %llu and split.count %llu, its name says %llu of %llu", name,
+					  (unsigned long long)g.split_no, (unsigned long long)g.split_count,
 					  (unsigned long long)i + 1, (unsigned long long)count);
 		if (!rc && !i)
 			total = g.split_tensors;
@@ -479,10 +484,11 @@ int penstock_index_gguf_open(struct penstock_index_build *b, const char *path)
 		return penstock_err(b->err, -EBADMSG, "%s: split.count %llu", path, (unsigned long long)g.split_count);
 	prefix = split_prefix(path, g.split_no, g.split_count);
 	if (!prefix)
-		return penstock_err(b->err, -EBADMSG, "%s is shard %llu of %llu, but is not called ...-%05llu-of-%05llu.gguf: "
-				    "the others cannot be found", path, (unsigned long long)g.split_no + 1,
-				    (unsigned long long)g.split_count, (unsigned long long)g.split_no + 1,
-				    (unsigned long long)g.split_count);
+		return penstock_err(b->err, -EBADMSG,
+				    "%s is shard %llu of %llu, but is not called ...-%05llu-of-%05llu.gguf: "
+				    "the others cannot be found",
+				    path, (unsigned long long)g.split_no + 1, (unsigned long long)g.split_count,
+				    (unsigned long long)g.split_no + 1, (unsigned long long)g.split_count);
 	/* now all of them, in order, so that file numbers and metadata do not depend on which was named */
 	penstock_store_close(&b->ix->store);
 	memset(&b->ix->store, 0, sizeof(b->ix->store));

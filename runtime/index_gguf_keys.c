@@ -52,10 +52,11 @@ static int read_gating(struct penstock_index_conf *c, size_t arch)
 		r->score = PENSTOCK_SCORE_TOPK_SOFTMAX;
 		break;
 	default:
-		return penstock_err(c->b->err, -EBADMSG, "%s: %sexpert_gating_func %u is unknown", c->b->ix->path, c->keys,
-				    gating);
+		return penstock_err(c->b->err, -EBADMSG, "%s: %sexpert_gating_func %u is unknown", c->b->ix->path,
+				    c->keys, gating);
 	}
-	if (archs[arch].renorm > 0 || (archs[arch].renorm < 0 && penstock_index_conf_f(c, "expert_weights_norm", 0) != 0))
+	if (archs[arch].renorm > 0 ||
+	    (archs[arch].renorm < 0 && penstock_index_conf_f(c, "expert_weights_norm", 0) != 0))
 		r->router_flags |= PENSTOCK_ROUTER_F_RENORM;
 	scale = penstock_index_conf_f(c, "expert_weights_scale", 0);
 	r->router_scale = scale != 0 ? (float)scale : 1.0f;
@@ -105,7 +106,8 @@ int penstock_index_gguf(struct penstock_index_conf *c)
 	if (!rc)
 		rc = penstock_index_conf_u(c, "nextn_predict_layers", 0, &mtp);
 	if (!rc && mtp >= blocks)
-		rc = penstock_err(c->b->err, -EBADMSG, "%s: %u blocks, of which %u predict", c->b->ix->path, blocks, mtp);
+		rc = penstock_err(c->b->err, -EBADMSG, "%s: %u blocks, of which %u predict", c->b->ix->path, blocks,
+				  mtp);
 	if (rc)
 		return rc;
 	c->nr_layers = blocks - mtp;

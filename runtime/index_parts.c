@@ -73,9 +73,9 @@ static int check_dims(const struct make *m, const uint64_t *want, uint32_t nr)
 	memcpy(full + 1, want, nr * sizeof(*want));
 	for (e = 0; e < count; e++) {
 		if (m->tensors && m->tensors[e] == PENSTOCK_NO_TENSOR)
-			return penstock_err(m->c->b->err, -EBADMSG, "%s: layer %u, expert %u: a tensor like %s is missing",
-					    m->c->b->ix->path, m->layer, e,
-					    first ? first->name : "those of its other experts");
+			return penstock_err(m->c->b->err, -EBADMSG,
+					    "%s: layer %u, expert %u: a tensor like %s is missing", m->c->b->ix->path,
+					    m->layer, e, first ? first->name : "those of its other experts");
 		t = tensor_of(m, e);
 		dims = inner_dims(m, t, &seen_nr);
 		if (!dims || seen_nr != nr || memcmp(dims, want, nr * sizeof(*want)))
@@ -83,8 +83,9 @@ static int check_dims(const struct make *m, const uint64_t *want, uint32_t nr)
 							      penstock_index_shape(full, nr + 1, text, sizeof(text)));
 		first = first ? first : t;
 		if (t->dtype != first->dtype || t->bytes != first->bytes)
-			return penstock_err(m->c->b->err, -EBADMSG, "tensor %s is of type %s, %s of type %s: one layer, one type",
-					    t->name, penstock_index_dtype_name(t->dtype), first->name,
+			return penstock_err(m->c->b->err, -EBADMSG,
+					    "tensor %s is of type %s, %s of type %s: one layer, one type", t->name,
+					    penstock_index_dtype_name(t->dtype), first->name,
 					    penstock_index_dtype_name(first->dtype));
 	}
 	return 0;
@@ -99,7 +100,8 @@ static struct penstock_part *add_part(const struct make *m, uint32_t kind, uint3
 	struct penstock_part *p;
 
 	if (l->info.nr_parts == PENSTOCK_MAX_PARTS) {
-		penstock_err(m->c->b->err, -EBADMSG, "layer %u: more than %d parts an expert", m->layer, PENSTOCK_MAX_PARTS);
+		penstock_err(m->c->b->err, -EBADMSG, "layer %u: more than %d parts an expert", m->layer,
+			     PENSTOCK_MAX_PARTS);
 		return NULL;
 	}
 	if (!m->tensors && t->bytes % m->c->nr_experts) {
@@ -131,8 +133,8 @@ static int weight_part(const struct make *m, enum layout layout)
 	int rc;
 
 	if ((layout == LAYOUT_PACKED && m->cols % 8) || (layout == LAYOUT_BLOCKS && m->cols % 32))
-		return penstock_err(m->c->b->err, -EBADMSG, "layer %u: width %llu is no multiple of a packed block", m->layer,
-				    (unsigned long long)m->cols);
+		return penstock_err(m->c->b->err, -EBADMSG, "layer %u: width %llu is no multiple of a packed block",
+				    m->layer, (unsigned long long)m->cols);
 	if (layout == LAYOUT_TRANSPOSED) {
 		dims[0] = m->cols;
 		dims[1] = m->rows;
@@ -148,9 +150,10 @@ static int weight_part(const struct make *m, enum layout layout)
 		return rc;
 	t = tensor_of(m, 0);
 	dtype = t->dtype;
-	if ((layout == LAYOUT_PACKED && dtype != PENSTOCK_DTYPE_I32) || (layout == LAYOUT_BLOCKS && dtype != PENSTOCK_DTYPE_U8))
-		return penstock_err(m->c->b->err, -EBADMSG, "tensor %s: packed weights are of type %s here, not %s", t->name,
-				    layout == LAYOUT_PACKED ? "I32" : "U8", penstock_index_dtype_name(dtype));
+	if ((layout == LAYOUT_PACKED && dtype != PENSTOCK_DTYPE_I32) ||
+	    (layout == LAYOUT_BLOCKS && dtype != PENSTOCK_DTYPE_U8))
+		return penstock_err(m->c->b->err, -EBADMSG, "tensor %s: packed weights are of type %s here, not %s",
+				    t->name, layout == LAYOUT_PACKED ? "I32" : "U8", penstock_index_dtype_name(dtype));
 	if (layout == LAYOUT_PACKED)
 		dtype = PENSTOCK_DTYPE_INT4;
 	else if (layout == LAYOUT_BLOCKS)
@@ -281,9 +284,11 @@ static int per_expert(struct make *m, const struct penstock_index_scan *s)
 			m->tensors = s->experts[role][PENSTOCK_FORM_PACKED];
 		}
 		if (!m->tensors)
-			return penstock_err(c->b->err, -EBADMSG, "%s: layer %u: its experts have no %s weights", c->b->ix->path,
-					    m->layer, role == PENSTOCK_ROLE_GATE ? "gate" :
-					    role == PENSTOCK_ROLE_UP ? "up" : "down");
+			return penstock_err(c->b->err, -EBADMSG, "%s: layer %u: its experts have no %s weights",
+					    c->b->ix->path, m->layer,
+					    role == PENSTOCK_ROLE_GATE ? "gate"
+					    : role == PENSTOCK_ROLE_UP ? "up"
+								       : "down");
 		rc = weight_part(m, layout);
 		m->tensors = s->experts[role][PENSTOCK_FORM_SCALE];
 		if (!rc && m->tensors)
@@ -349,8 +354,8 @@ static int fused_scales(struct make *m, enum layout layout, const char *base)
 			return penstock_err(c->b->err, -EBADMSG, "%s: layer %u has %s_blocks, but no %s_scales",
 					    c->b->ix->path, m->layer, base, base);
 		if (tensor_of(m, 0)->dtype != PENSTOCK_DTYPE_U8)
-			return penstock_err(c->b->err, -EBADMSG, "tensor %s is of type %s, not U8", tensor_of(m, 0)->name,
-					    penstock_index_dtype_name(tensor_of(m, 0)->dtype));
+			return penstock_err(c->b->err, -EBADMSG, "tensor %s is of type %s, not U8",
+					    tensor_of(m, 0)->name, penstock_index_dtype_name(tensor_of(m, 0)->dtype));
 		return scale_part(m, PENSTOCK_DTYPE_F8_E8M0, 1, 32);
 	}
 	for (i = 0; i < PENSTOCK_ARRAY_SIZE(ends); i++) {
@@ -371,8 +376,8 @@ static int one_fused(struct make *m, uint32_t role)
 	set_role(m, role);
 	m->fused = fused_weight(c, m->layer, role, &layout);
 	if (m->fused == PENSTOCK_NO_TENSOR)
-		return penstock_err(c->b->err, -EBADMSG, "%s: layer %u has experts, but no %s%u.%s%s", c->b->ix->path, m->layer,
-				    c->layers, m->layer, c->names ? c->names->block : "", base);
+		return penstock_err(c->b->err, -EBADMSG, "%s: layer %u has experts, but no %s%u.%s%s", c->b->ix->path,
+				    m->layer, c->layers, m->layer, c->names ? c->names->block : "", base);
 	rc = weight_part(m, layout);
 	if (!rc && c->names)
 		rc = fused_scales(m, layout, base);
@@ -382,7 +387,8 @@ static int one_fused(struct make *m, uint32_t role)
 	if (m->fused != PENSTOCK_NO_TENSOR)
 		return bias_part(m);
 	if (c->router.act)
-		return penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no bias of %s", c->b->ix->path, m->layer, base);
+		return penstock_err(c->b->err, -EBADMSG, "%s: layer %u has no bias of %s", c->b->ix->path, m->layer,
+				    base);
 	return 0;
 }
 

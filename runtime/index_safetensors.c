@@ -314,14 +314,16 @@ static int st_check_size(struct st_parse *p, uint32_t nr, uint64_t bytes)
 
 	penstock_index_shape(dims, t->nr_dims, shape, sizeof(shape));
 	if (penstock_index_elems(dims, t->nr_dims, &elems))
-		return penstock_err(p->b->err, -EBADMSG, "ValidationOverflow: %s: %s: shape %s has more than 2^64 elements",
-				    p->path, t->name, shape);
+		return penstock_err(p->b->err, -EBADMSG,
+				    "ValidationOverflow: %s: %s: shape %s has more than 2^64 elements", p->path,
+				    t->name, shape);
 	if (!info) {
 		if (!penstock_mul_overflows(bytes, 8, &have) && (elems ? have % elems == 0 : !bytes))
 			return 0;
-		return penstock_err(p->b->err, -EBADMSG,
-				    "TensorInvalidInfo: %s: %s: type %s is unknown, and %llu bytes for shape %s do not tell its size",
-				    p->path, t->name, st_dtype_name(p, nr), (unsigned long long)bytes, shape);
+		return penstock_err(
+			p->b->err, -EBADMSG,
+			"TensorInvalidInfo: %s: %s: type %s is unknown, and %llu bytes for shape %s do not tell its size",
+			p->path, t->name, st_dtype_name(p, nr), (unsigned long long)bytes, shape);
 	}
 	if (penstock_mul_overflows(elems, info->bytes * 8u / info->elems, &bits))
 		return penstock_err(p->b->err, -EBADMSG, "ValidationOverflow: %s: %s: %s %s has more than 2^64 bits",
@@ -371,8 +373,9 @@ static int st_check(struct st_parse *p, uint64_t header)
 	for (i = 0; i < nr && !rc; i++) {
 		t = &ix->tensors[order[i]];
 		if (t->off != at || t->bytes < t->off) {
-			rc = penstock_err(p->b->err, -EBADMSG, "InvalidOffset: %s: %s: offsets %llu to %llu, the next byte is %llu",
-					  p->path, t->name, (unsigned long long)t->off, (unsigned long long)t->bytes,
+			rc = penstock_err(p->b->err, -EBADMSG,
+					  "InvalidOffset: %s: %s: offsets %llu to %llu, the next byte is %llu", p->path,
+					  t->name, (unsigned long long)t->off, (unsigned long long)t->bytes,
 					  (unsigned long long)at);
 			break;
 		}
@@ -387,13 +390,15 @@ static int st_check(struct st_parse *p, uint64_t header)
 		return rc;
 	/* header is bounded, so that this cannot wrap unless at is near 2^64 */
 	if (penstock_add_overflows(at, 8 + header, &end) || end > size)
-		return penstock_err(p->b->err, -ENODATA,
-				    "MetadataIncompleteBuffer: %s has %llu bytes, its header says %llu: %llu are missing", p->path,
-				    (unsigned long long)size, (unsigned long long)end, (unsigned long long)(end - size));
+		return penstock_err(
+			p->b->err, -ENODATA,
+			"MetadataIncompleteBuffer: %s has %llu bytes, its header says %llu: %llu are missing", p->path,
+			(unsigned long long)size, (unsigned long long)end, (unsigned long long)(end - size));
 	if (end < size)
 		return penstock_err(p->b->err, -EBADMSG,
-				    "MetadataIncompleteBuffer: %s has %llu bytes, its header says %llu: %llu too many", p->path,
-				    (unsigned long long)size, (unsigned long long)end, (unsigned long long)(size - end));
+				    "MetadataIncompleteBuffer: %s has %llu bytes, its header says %llu: %llu too many",
+				    p->path, (unsigned long long)size, (unsigned long long)end,
+				    (unsigned long long)(size - end));
 	return 0;
 }
 
@@ -405,13 +410,16 @@ static int st_header(struct st_parse *p, const char *text, uint64_t len)
 
 	at = penstock_index_utf8_valid((const unsigned char *)text, len);
 	if (at < len)
-		return penstock_err(p->b->err, -EBADMSG, "InvalidHeader: %s: no UTF-8 at byte %zu of the header", p->path, at);
+		return penstock_err(p->b->err, -EBADMSG, "InvalidHeader: %s: no UTF-8 at byte %zu of the header",
+				    p->path, at);
 	if (len && text[0] != '{')
-		return penstock_err(p->b->err, -EBADMSG, "InvalidHeaderStart: %s: the header starts with 0x%02x, not with {",
-				    p->path, (unsigned char)text[0]);
+		return penstock_err(p->b->err, -EBADMSG,
+				    "InvalidHeaderStart: %s: the header starts with 0x%02x, not with {", p->path,
+				    (unsigned char)text[0]);
 	if (memchr(text, '\\', len) && !penstock_index_escapes_valid((const unsigned char *)text, len))
 		return penstock_err(p->b->err, -EBADMSG,
-				    "InvalidHeaderDeserialization: %s: half a surrogate pair or a NUL in a string", p->path);
+				    "InvalidHeaderDeserialization: %s: half a surrogate pair or a NUL in a string",
+				    p->path);
 	h = yajl_alloc(&st_callbacks, NULL, p);
 	if (!h)
 		return penstock_index_nomem(p->b);
@@ -424,8 +432,9 @@ static int st_header(struct st_parse *p, const char *text, uint64_t len)
 	if (p->rc)
 		return p->rc;
 	if (st != yajl_status_ok || p->state != ST_END)
-		return penstock_err(p->b->err, -EBADMSG, "InvalidHeaderDeserialization: %s: not JSON at byte %zu of %llu",
-				    p->path, at, (unsigned long long)len);
+		return penstock_err(p->b->err, -EBADMSG,
+				    "InvalidHeaderDeserialization: %s: not JSON at byte %zu of %llu", p->path, at,
+				    (unsigned long long)len);
 	return 0;
 }
 
@@ -445,11 +454,12 @@ int penstock_index_st_file(struct penstock_index_build *b, uint32_t file)
 		return rc;
 	len = le64toh(len);
 	if (len > PENSTOCK_INDEX_HEADER_MAX)
-		return penstock_err(b->err, -EBADMSG, "HeaderTooLarge: %s: header of %llu bytes, at most %u are allowed", p.path,
+		return penstock_err(b->err, -EBADMSG,
+				    "HeaderTooLarge: %s: header of %llu bytes, at most %u are allowed", p.path,
 				    (unsigned long long)len, PENSTOCK_INDEX_HEADER_MAX);
 	if (len > size - 8)
-		return penstock_err(b->err, -ENODATA, "InvalidHeaderLength: %s has %llu bytes, its header alone %llu", p.path,
-				    (unsigned long long)size, (unsigned long long)len + 8);
+		return penstock_err(b->err, -ENODATA, "InvalidHeaderLength: %s has %llu bytes, its header alone %llu",
+				    p.path, (unsigned long long)size, (unsigned long long)len + 8);
 	text = malloc(len + 1);
 	if (!text)
 		return penstock_index_nomem(b);

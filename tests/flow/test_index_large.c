@@ -120,7 +120,7 @@ static void open_and_measure(const char *dir)
 	rss = status_kib("VmRSS");
 	peak = status_kib("VmHWM");
 	getrusage(RUSAGE_SELF, &ru);
-	printf("# %u tensors in %u shards: %.0f ms (%.0f ms user), %llu MiB resident (%llu before), %llu MiB at the peak\n",
+	printf("# %u tensors in %u shards: %.0f ms (%.0f ms user), %llu MiB resident (%llu before), peak %llu\n",
 	       ix->nr_tensors, ix->store.nr_files, (double)ns / 1e6,
 	       (double)ru.ru_utime.tv_sec * 1e3 + (double)ru.ru_utime.tv_usec / 1e3, (unsigned long long)rss >> 10,
 	       (unsigned long long)begin >> 10, (unsigned long long)peak >> 10);

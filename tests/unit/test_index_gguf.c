@@ -360,7 +360,8 @@ static void write_set(const char *dir, int32_t total)
 
 TEST(any_shard_opens_the_set)
 {
-	static const char *const names[] = { "m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf", "" };
+	static const char *const names[] = { "m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf",
+					     "" };
 	struct penstock_index *ix;
 	char dir[256];
 	size_t i;

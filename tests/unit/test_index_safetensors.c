@@ -89,7 +89,8 @@ static const struct {
 	{ "{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, -EBADMSG, "no dtype" },
 	{ "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, -EBADMSG, "no shape" },
 	{ "{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, -EBADMSG, "no data_offsets" },
-	{ "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, -EBADMSG, "a field twice" },
+	{ "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, -EBADMSG,
+	  "a field twice" },
 	{ "{\"a\":" T("F32", "[-1]", "[0,4]") "}", 4, -EBADMSG, "InvalidHeaderDeserialization: " },
 	{ "{\"a\":" T("F32", "[1.0]", "[0,4]") "}", 4, -EBADMSG, "InvalidHeaderDeserialization: " },
 	{ "{\"a\":" T("F32", "[1e0]", "[0,4]") "}", 4, -EBADMSG, "InvalidHeaderDeserialization: " },
@@ -125,8 +126,10 @@ static const struct {
 	{ "{\"a\":" T("F32", "[2]", "[0,8]") "}", 7, -ENODATA, "1 are missing" },
 	{ "{\"a\":" T("F32", "[2]", "[0,8]") "}", 9, -EBADMSG, "1 too many" },
 	{ "{}", 1, -EBADMSG, "MetadataIncompleteBuffer: " },
-	{ "{\"a\":" T("U8", "[2305843009213693951]", "[0,2305843009213693951]") "}", 8, -ENODATA, "MetadataIncomplete" },
-	{ "{\"a\":" T("U8", "[18446744073709551615]", "[0,18446744073709551615]") "}", 8, -EBADMSG, "ValidationOverflow: " },
+	{ "{\"a\":" T("U8", "[2305843009213693951]", "[0,2305843009213693951]") "}", 8, -ENODATA,
+	  "MetadataIncomplete" },
+	{ "{\"a\":" T("U8", "[18446744073709551615]", "[0,18446744073709551615]") "}", 8, -EBADMSG,
+	  "ValidationOverflow: " },
 	{ "{\"a\":" T("F32", "[1]", "[0,4]") ",\"a\":" T("F32", "[1]", "[4,8]") "}", 8, -EBADMSG, "tensor a twice" },
 };
 
@@ -164,7 +167,8 @@ static const struct {
 	{ "{\"__metadata__\":null}", 0 },
 	{ "{\"__metadata__\":{\"format\":\"pt\"}}", 0 },
 	/* in any order */
-	{ "{\"b\":" T("F32", "[1]", "[4,8]") ",\"a\":" T("F32", "[1]", "[0,4]") ",\"c\":" T("F32", "[0]", "[4,4]") "}", 8 },
+	{ "{\"b\":" T("F32", "[1]", "[4,8]") ",\"a\":" T("F32", "[1]", "[0,4]") ",\"c\":" T("F32", "[0]",
+	  "[4,4]") "}", 8 },
 	{ "{\"\\u00e4\\ud83d\\ude00\":" T("F32", "[1]", "[0,4]") "}", 4 },
 };
 
@@ -254,7 +258,8 @@ TEST(weight_map_decides_for_each_tensor)
 	EXPECT_HAS(ix->store.files[tensor(ix, "both")->file].path, "b.safetensors");
 	penstock_index_close(ix);
 	/* a tensor that the map leaves out is not part of the model */
-	text_write(path_in(dir, "other.index.json"), "{\"weight_map\":{\"x\":\"a.safetensors\",\"both\":\"a.safetensors\"}}");
+	text_write(path_in(dir, "other.index.json"),
+		   "{\"weight_map\":{\"x\":\"a.safetensors\",\"both\":\"a.safetensors\"}}");
 	ix = open_good(path_in(dir, "other.index.json"));
 	EXPECT_EQ(2u, ix->nr_tensors);
 	EXPECT_EQ(8u, tensor(ix, "both")->bytes);
@@ -270,11 +275,13 @@ TEST(weight_map_is_checked_both_ways)
 		int code;
 		const char *text;
 	} maps[] = {
-		{ "{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"a.safetensors\"}}", -EBADMSG, "z is not in a.safetensors" },
+		{ "{\"weight_map\":{\"x\":\"a.safetensors\",\"z\":\"a.safetensors\"}}", -EBADMSG,
+		  "z is not in a.safetensors" },
 		{ "{\"weight_map\":{\"y\":\"a.safetensors\"}}", -EBADMSG, "y is not in a.safetensors" },
 		{ "{\"weight_map\":{\"x\":\"a.safetensors\",\"p\":\"c.safetensors\",\"q\":\"d.safetensors\"}}", -ENOENT,
 		  "2 of 3 shards missing: c.safetensors, d.safetensors" },
-		{ "{\"weight_map\":{\"x\":\"a.safetensors\",\"x\":\"a.safetensors\"}}", -EBADMSG, "x is in weight_map twice" },
+		{ "{\"weight_map\":{\"x\":\"a.safetensors\",\"x\":\"a.safetensors\"}}", -EBADMSG,
+		  "x is in weight_map twice" },
 		{ "{\"weight_map\":{\"x\":\"../a.safetensors\"}}", -EBADMSG, "bad file name" },
 		{ "{\"weight_map\":{\"x\":\"/a.safetensors\"}}", -EBADMSG, "bad file name" },
 		{ "{\"weight_map\":{\"x\":\"\"}}", -EBADMSG, "bad file name" },
@@ -389,10 +396,11 @@ TEST(config_becomes_metadata)
 	tmp_make(dir);
 	ST(&f, "x", "F32", 1);
 	st_write(&f, path_in(dir, "model.safetensors"));
-	text_write(path_in(dir, "config.json"),
-		   "{\"a\": 1, \"b\": {\"c\": {\"d\": -2.5e3}, \"e\": true}, \"list\": [1, 2.5, true], \"names\": [\"p\", \"q\"],"
-		   "\"none\": null, \"empty\": [], \"objects\": [{\"k\": 1}, [2]], \"mixed\": [1, \"a\"], \"s\": \"t\\u00e4\","
-		   "\"twice\": 1, \"twice\": 2, \"model_type\": \"strange\", \"after\": 7}");
+	text_write(
+		path_in(dir, "config.json"),
+		"{\"a\": 1, \"b\": {\"c\": {\"d\": -2.5e3}, \"e\": true}, \"list\": [1, 2.5, true], \"names\": [\"p\", \"q\"],"
+		"\"none\": null, \"empty\": [], \"objects\": [{\"k\": 1}, [2]], \"mixed\": [1, \"a\"], \"s\": \"t\\u00e4\","
+		"\"twice\": 1, \"twice\": 2, \"model_type\": \"strange\", \"after\": 7}");
 	ix = open_good(dir);
 	EXPECT_EQ(1.0, number(ix, "a"));
 	EXPECT_EQ(-2500.0, number(ix, "b.c.d"));
