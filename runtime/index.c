@@ -158,14 +158,14 @@ static int build(struct penstock_index_build *b)
 		rc = sort_tensors(b);
 	if (!rc)
 		rc = sort_meta(b);
-	if (!rc)
+	if (!rc && !b->tables_only)
 		rc = penstock_index_family(b);
 	return rc;
 }
 
-int penstock_index_open(const char *path, struct penstock_index **out, struct penstock_error *err)
+static int open_index(const char *path, bool tables_only, struct penstock_index **out, struct penstock_error *err)
 {
-	struct penstock_index_build b = { .err = err };
+	struct penstock_index_build b = { .tables_only = tables_only, .err = err };
 	int rc;
 
 	if (!path || !*path)
@@ -186,6 +186,16 @@ int penstock_index_open(const char *path, struct penstock_index **out, struct pe
 	}
 	*out = b.ix;
 	return 0;
+}
+
+int penstock_index_open(const char *path, struct penstock_index **out, struct penstock_error *err)
+{
+	return open_index(path, false, out, err);
+}
+
+int penstock_index_open_tables(const char *path, struct penstock_index **out, struct penstock_error *err)
+{
+	return open_index(path, true, out, err);
 }
 
 void penstock_index_close(struct penstock_index *ix)

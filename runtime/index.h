@@ -3,8 +3,10 @@
  * The index: what a checkpoint holds, and where each expert's bytes are.
  *
  * index_safetensors.c and index_gguf.c read the files' tables into tensors and
- * metadata; index_family.c recognises the architecture and describes the layers;
- * index.c opens, sorts, checks and answers. The index is immutable once open.
+ * metadata, index_folder.c and index_map.c find the files, index_json.c reads the
+ * configuration; index_hf.c and index_gguf_keys.c recognise the architecture,
+ * index_family.c and index_parts.c describe the layers; index.c opens, sorts,
+ * checks and answers. The index is immutable once open.
  */
 #ifndef PENSTOCK_INDEX_H
 #define PENSTOCK_INDEX_H
@@ -75,9 +77,18 @@ struct penstock_index {
  * A valid file without experts opens too: layers have no experts then, family
  * may be NONE. Return: 0; -ENOENT, -EACCES ...; -EBADMSG malformed (the text
  * starts with the safetensors library's name of the fault where it has one, such
- * as "HeaderTooLarge"); -ENODATA a file shorter than its table says; -ENOMEM.
+ * as "HeaderTooLarge"), or tensors and configuration do not fit; -ENODATA a file
+ * shorter than its table says; -EOPNOTSUPP an activation or a quantisation of
+ * experts that is not known; -EINVAL a folder of several checkpoints; -ENOMEM.
  */
 int penstock_index_open(const char *path, struct penstock_index **out, struct penstock_error *err);
+/**
+ * penstock_index_open_tables() - read and check the files' tables, and nothing else
+ * No config.json is read and no layer is described, so that a valid file opens
+ * whatever model it belongs to. Return: as penstock_index_open().
+ */
+int penstock_index_open_tables(const char *path, struct penstock_index **out, struct penstock_error *err);
+/** penstock_index_close() - @ix may be NULL */
 void penstock_index_close(struct penstock_index *ix);
 /** penstock_index_find() - tensor number, or -ENOENT */
 int64_t penstock_index_find(const struct penstock_index *ix, const char *name);

@@ -49,6 +49,7 @@ struct penstock_index_build {
 	uint32_t cap_meta;
 	struct penstock_index_map map;
 	bool has_map;
+	bool tables_only;	/* no configuration, no layers */
 	struct penstock_error *err;
 };
 

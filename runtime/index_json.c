@@ -410,7 +410,7 @@ int penstock_index_config(struct penstock_index_build *b, const char *path)
 	char *text;
 	int rc;
 
-	if (access(path, F_OK))
+	if (b->tables_only || access(path, F_OK))
 		return 0;
 	rc = penstock_index_read_whole(path, &text, &len, b->err);
 	if (rc)

@@ -124,7 +124,9 @@ static UNUSED void st_add_sized(struct st_file *f, const char *name, const char 
 
 static UNUSED uint32_t st_bits(const char *dtype)
 {
-	return !strcmp(dtype, "F4") ? 4 : strstr(dtype, "64") ? 64 : strstr(dtype, "32") ? 32 : strstr(dtype, "16") ? 16 : 8;
+	if (!strcmp(dtype, "F4"))
+		return 4;
+	return strstr(dtype, "64") ? 64 : strstr(dtype, "32") ? 32 : strstr(dtype, "16") ? 16 : 8;
 }
 
 #define ST(f, name, dtype, ...) st_add(f, name, dtype, (const long[]){ __VA_OPT__(__VA_ARGS__,) -1 })

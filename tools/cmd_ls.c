@@ -488,7 +488,8 @@ int cmd_ls(int argc, char **argv)
 		usage(stderr);
 		return CMD_USAGE;
 	}
-	rc = penstock_index_open(argv[optind], &ix, &err);
+	/* a file is valid or not whatever the model it belongs to looks like */
+	rc = tensors ? penstock_index_open_tables(argv[optind], &ix, &err) : penstock_index_open(argv[optind], &ix, &err);
 	if (rc)
 		return cmd_error("ls", CMD_FAILED, "%s", err.text);
 	rc = tensors ? list_tensors(ix, argv[optind], json) : list_model(ix, argv[optind], json);

@@ -109,6 +109,27 @@ TEST(what_does_not_fit_is_refused)
 	tmp_remove(dir);
 }
 
+/* A valid file is listed whatever its configuration says. */
+TEST(tables_alone_know_no_configuration)
+{
+	struct penstock_error err = { 0 };
+	struct penstock_index *ix;
+	struct st_file f = { 0 };
+	char dir[256];
+
+	tmp_make(dir);
+	mixtral_file(&f);
+	refused(dir, &f, "{\"model_type\": \"mixtral\", \"hidden_size\": 1}", -EBADMSG, "its configuration says");
+	ASSERT_EQ(0, penstock_index_open_tables(dir, &ix, &err));
+	EXPECT_EQ(21u, ix->nr_tensors);
+	EXPECT_EQ(0u, ix->nr_layers);
+	EXPECT_EQ(0u, ix->nr_meta);
+	penstock_index_close(ix);
+	st_raw(path_in(dir, "model.safetensors"), "{}", 1);
+	EXPECT_EQ(-EBADMSG, penstock_index_open_tables(dir, &ix, &err));
+	tmp_remove(dir);
+}
+
 TEST(impossible_configurations_are_refused)
 {
 	static const struct {
