@@ -35,14 +35,14 @@
 /* Standard deviations of the router's parts, beside --skew for popularity. */
 #define GAIN_TOPIC	0.6
 #define GAIN_RECENT	1.0
-#define GAIN_TOKEN	0.2
+#define GAIN_TOKEN	0.1
 /* Output of an expert relative to its input, before activation and router. */
 #define GAIN_DOWN	0.7
 /* What the head reads of TOPIC and RECENT, relative to TOKEN. */
 #define HEAD_TOPIC	0.3
 #define HEAD_RECENT	0.7
 /* Largest attention score before the softmax. */
-#define SCORE_MAX	10.0
+#define SCORE_MAX	8.0
 /* Random part of queries and keys. */
 #define QK_NOISE	0.3
 /* Importance is 2 u^POWER - 1; its weight in a topic head's keys, the rest is constant. */
