@@ -209,7 +209,7 @@ demo:
 ## bench: the tool's benchmarks, as JSON on stdout (FILE=path: io, MODEL=path: load)
 bench: all
 	$(Q)$(B)/penstock bench gemv --json
-	$(if $(FILE),$(Q)$(B)/penstock bench io $(FILE) --json)
+	$(if $(FILE),$(Q)$(B)/penstock bench io $(FILE) --fio --json)
 	$(if $(MODEL),$(Q)$(B)/penstock bench load $(MODEL) --json)
 
 ## clean: remove build/
