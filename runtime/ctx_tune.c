@@ -41,6 +41,35 @@ static int set_depth(struct penstock_ctx *ctx, void *arg)
 	return 0;
 }
 
+static const struct penstock_ring_ops *engine(const struct penstock_ctx *ctx)
+{
+	return ctx->flags & PENSTOCK_F_NO_URING ? &penstock_ring_pread : NULL;
+}
+
+int penstock_measure(struct penstock_model *m, uint64_t window_ns, uint64_t *bytes_per_s, uint64_t *latency_ns,
+		     struct penstock_error *err)
+{
+	struct penstock_ctx *ctx = m->ctx;
+	struct penstock_tune t = { 0 };
+	int rc;
+
+	penstock_err_clear(err);
+	rc = penstock_ctx_check(ctx, err);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&ctx->lock);
+	t.depth = (uint32_t)penstock_min_u64(ctx->depth, 64);
+	t.split = (uint32_t)penstock_min_u64(ctx->split, 16u << 20);
+	pthread_mutex_unlock(&ctx->lock);
+	rc = penstock_tune_rate(&m->index->store, largest_file(&m->index->store), engine(ctx), ctx->numa_node, window_ns, &t,
+				err);
+	if (rc)
+		return rc;
+	*bytes_per_s = t.bytes_per_s;
+	*latency_ns = t.latency_ns;
+	return 0;
+}
+
 int penstock_model_tune(struct penstock_model *m, struct penstock_error *err)
 {
 	struct penstock_ctx *ctx = m->ctx;
@@ -51,8 +80,7 @@ int penstock_model_tune(struct penstock_model *m, struct penstock_error *err)
 
 	if (ctx->tuned || s->files[file].size < TUNE_LEAST_BYTES)
 		return 0;
-	rc = penstock_tune_drive(s, file, 0, s->files[file].size,
-				 ctx->flags & PENSTOCK_F_NO_URING ? &penstock_ring_pread : NULL, ctx->numa_node, 0, &t, err);
+	rc = penstock_tune_drive(s, file, 0, s->files[file].size, engine(ctx), ctx->numa_node, 0, &t, err);
 	if (rc)
 		return rc;
 	ctx->tuned = true;

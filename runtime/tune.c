@@ -34,6 +34,7 @@ static const struct penstock_tune_point grid[] = {
 struct job {
 	struct penstock_ring *ring;
 	const struct penstock_file *file;
+	struct penstock_mem memory;
 	char *mem;
 	/* reads start at first + k * step, k < nr_steps */
 	uint64_t first;
@@ -73,7 +74,6 @@ int penstock_tune_choose(const struct penstock_tune_point *points, uint32_t nr)
 	return chosen;
 }
 
-/* Fixed seed: the same reads in every run. */
 static uint64_t next_random(struct job *j)
 {
 	j->seed ^= j->seed << 13;
@@ -210,24 +210,32 @@ static int measure_grid(struct job *j, uint64_t deadline, struct penstock_tune_p
 	return 0;
 }
 
+/*
+ * The fastest of a dozen short windows was lucky: what is reported is a longer window
+ * of its own, with the depth and split that were chosen.
+ */
 static int measure(struct job *j, uint64_t begin, uint64_t budget_ns, struct penstock_tune *out,
 		   struct penstock_error *err)
 {
-	struct penstock_tune_point points[NR_GRID];
+	struct penstock_tune_point points[NR_GRID], confirm;
 	int chosen, ret;
 
 	memcpy(points, grid, sizeof(points));
 	ret = measure_latency(j, begin + budget_ns / 8, &out->latency_ns, err);
 	if (!ret)
-		ret = measure_grid(j, begin + budget_ns, points, err);
+		ret = measure_grid(j, begin + budget_ns / 4 * 3, points, err);
 	if (ret)
 		return ret;
 	chosen = penstock_tune_choose(points, NR_GRID);
 	if (chosen < 0)
 		return penstock_err(err, -EIO, "measuring %s: no read has brought anything", j->file->path);
-	out->depth = points[chosen].depth;
-	out->split = points[chosen].split;
-	out->bytes_per_s = points[chosen].bytes_per_s;
+	confirm = points[chosen];
+	ret = measure_point(j, &confirm, budget_ns / 4, err);
+	if (ret)
+		return ret;
+	out->depth = confirm.depth;
+	out->split = confirm.split;
+	out->bytes_per_s = confirm.bytes_per_s;
 	out->spent_ns = penstock_now_ns() - begin;
 	return 0;
 }
@@ -247,12 +255,21 @@ static int set_part(struct job *j, uint64_t off, uint64_t len, struct penstock_e
 	return 0;
 }
 
-int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t off, uint64_t len,
-			const struct penstock_ring_ops *ops, int numa_node, uint64_t budget_ns,
-			struct penstock_tune *out, struct penstock_error *err)
+static void close_job(struct job *j)
 {
-	uint64_t begin = penstock_now_ns();
-	struct penstock_mem mem = { 0 };
+	if (!j)
+		return;
+	if (j->ring)
+		drain(j);
+	penstock_ring_close(j->ring);
+	penstock_mem_free(&j->memory);
+	free(j);
+}
+
+/* Ring and memory to measure with; *out is to be closed in any case. */
+static int open_job(const struct penstock_store *s, uint32_t file, uint64_t off, uint64_t len,
+		    const struct penstock_ring_ops *ops, int numa_node, struct job **out, struct penstock_error *err)
+{
 	struct job *j;
 	int ret;
 
@@ -261,32 +278,62 @@ int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t 
 	j = calloc(1, sizeof(*j));
 	if (!j)
 		return penstock_err(err, -ENOMEM, "measuring: %zu bytes", sizeof(*j));
+	*out = j;
 	j->file = &s->files[file];
-	j->seed = 0x9e3779b97f4a7c15u;
+	/* other places each time: what was read before may be in a cache below us */
+	j->seed = penstock_now_ns() | 1;
 	ret = set_part(j, off, len, err);
+	if (!ret)
+		ret = penstock_mem_alloc(SCRATCH, numa_node, 0, &j->memory, err);
 	if (ret)
-		goto err_free;
-	ret = penstock_mem_alloc(SCRATCH, numa_node, 0, &mem, err);
-	if (ret)
-		goto err_free;
-	j->mem = mem.base;
+		return ret;
+	j->mem = j->memory.base;
 	ret = penstock_ring_open(ops, MAX_DEPTH, &j->ring, err);
 	if (ret)
-		goto err_mem;
+		return ret;
 	ret = penstock_ring_set_files(j->ring, &j->file->dfd, 1);
-	if (ret) {
-		penstock_err(err, ret, "measuring %s: its descriptor", j->file->path);
-		goto err_ring;
-	}
+	if (ret)
+		return penstock_err(err, ret, "measuring %s: its descriptor", j->file->path);
 	/* refused: the ring reads without */
-	(void)penstock_ring_set_buffer(j->ring, 0, mem.base, mem.len);
-	ret = measure(j, begin, budget_ns ? budget_ns : PENSTOCK_TUNE_BUDGET_NS, out, err);
-	drain(j);
-err_ring:
-	penstock_ring_close(j->ring);
-err_mem:
-	penstock_mem_free(&mem);
-err_free:
-	free(j);
+	(void)penstock_ring_set_buffer(j->ring, 0, j->memory.base, j->memory.len);
+	return 0;
+}
+
+int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t off, uint64_t len,
+			const struct penstock_ring_ops *ops, int numa_node, uint64_t budget_ns,
+			struct penstock_tune *out, struct penstock_error *err)
+{
+	uint64_t begin = penstock_now_ns();
+	struct job *j = NULL;
+	int ret;
+
+	ret = open_job(s, file, off, len, ops, numa_node, &j, err);
+	if (!ret)
+		ret = measure(j, begin, budget_ns ? budget_ns : PENSTOCK_TUNE_BUDGET_NS, out, err);
+	close_job(j);
+	return ret;
+}
+
+int penstock_tune_rate(const struct penstock_store *s, uint32_t file, const struct penstock_ring_ops *ops, int numa_node,
+		       uint64_t window_ns, struct penstock_tune *t, struct penstock_error *err)
+{
+	struct penstock_tune_point p = { .depth = t->depth, .split = t->split };
+	uint64_t begin = penstock_now_ns();
+	struct job *j = NULL;
+	int ret;
+
+	if (!p.depth || p.depth > MAX_DEPTH || !p.split || p.split > SCRATCH || p.split % PENSTOCK_MEM_ALIGN)
+		return penstock_err(err, -EINVAL, "measuring at depth %u of %u bytes: up to %u of %u", p.depth, p.split,
+				    MAX_DEPTH, SCRATCH);
+	ret = open_job(s, file, 0, file < s->nr_files ? s->files[file].size : 0, ops, numa_node, &j, err);
+	if (!ret)
+		ret = measure_latency(j, begin + window_ns / 8, &t->latency_ns, err);
+	if (!ret)
+		ret = measure_point(j, &p, window_ns, err);
+	if (!ret) {
+		t->bytes_per_s = p.bytes_per_s;
+		t->spent_ns = penstock_now_ns() - begin;
+	}
+	close_job(j);
 	return ret;
 }

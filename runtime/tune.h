@@ -66,4 +66,15 @@ int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t 
 			const struct penstock_ring_ops *ops, int numa_node, uint64_t budget_ns,
 			struct penstock_tune *out, struct penstock_error *err);
 
+/**
+ * penstock_tune_rate() - measure a drive at a given depth and read size
+ * @file: probed; reads go to random places in all of it
+ * @window_ns: how long, about
+ * @t: depth (1 to 64) and split (a multiple of PENSTOCK_MEM_ALIGN up to 16 MiB) are taken, the rest is filled
+ *
+ * Return: 0; -EINVAL depth, split or file; else as penstock_tune_drive().
+ */
+int penstock_tune_rate(const struct penstock_store *s, uint32_t file, const struct penstock_ring_ops *ops, int numa_node,
+		       uint64_t window_ns, struct penstock_tune *t, struct penstock_error *err);
+
 #endif

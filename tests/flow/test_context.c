@@ -76,6 +76,21 @@ TEST(the_path_in_use_is_named)
 	teardown(&f);
 }
 
+TEST(the_drive_can_be_measured)
+{
+	uint64_t rate = 0, latency = 0;
+	struct penstock_error err;
+	struct fixture f;
+
+	setup(&f, 0, 8, NULL);
+	if (penstock_measure(f.model, 20000000, &rate, &latency, &err))
+		TEST_FAIL_(1, "%s", err.text);
+	EXPECT_GT(rate, 1000000u);
+	EXPECT_GT(latency, 1000u);
+	EXPECT_LT(latency, 10000000000u);
+	teardown(&f);
+}
+
 TEST(a_forked_child_is_told)
 {
 	const int32_t ids[] = { 1 };

@@ -539,6 +539,19 @@ struct penstock_status {
 
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_status(struct penstock_ctx *ctx, struct penstock_status *status);
 
+/**
+ * penstock_measure() - what the drive gives now, at the queue depth and split in use
+ * @window_ns: how long to measure, about (100 ms is enough)
+ * @bytes_per_s: receives the throughput of random reads of split bytes
+ * @latency_ns: receives the median latency of a single read of 4 KiB
+ *
+ * Uses an engine and memory of its own; other requests share the drive with it.
+ * Return: 0; -EIO and others of the reads; -ENOMEM; -ESTALE after fork.
+ */
+PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_measure(struct penstock_model *model, uint64_t window_ns,
+						      uint64_t *bytes_per_s, uint64_t *latency_ns,
+						      struct penstock_error *err);
+
 #ifdef __cplusplus
 }
 #endif
