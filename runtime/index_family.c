@@ -284,6 +284,8 @@ static int want_shared(const struct penstock_index_conf *c, uint32_t layer, uint
 	uint64_t dims[2] = { role == PENSTOCK_ROLE_DOWN ? c->hidden : width,
 			     role == PENSTOCK_ROLE_DOWN ? width : c->hidden };
 	const uint64_t *want = c->nr_shared ? dims : NULL;
+	uint64_t blocks[2] = { (dims[0] + c->block_rows - 1) / c->block_rows,
+			       (dims[1] + c->block_cols - 1) / c->block_cols };
 	uint32_t *t = &info->t_shared[role], *scale = &info->t_shared_scale[role];
 	char base[96], name[128];
 	int rc;
@@ -302,7 +304,7 @@ static int want_shared(const struct penstock_index_conf *c, uint32_t layer, uint
 	}
 	if (!rc && *t != PENSTOCK_NO_TENSOR) {
 		snprintf(name, sizeof(name), "%s.weight_scale_inv", base);
-		rc = penstock_index_want(c, layer, name, NULL, 0, scale);
+		rc = penstock_index_want(c, layer, name, want ? blocks : NULL, 2, scale);
 		if (!rc && *scale == PENSTOCK_NO_TENSOR) {
 			snprintf(name, sizeof(name), "%s.weight_scale", base);
 			rc = penstock_index_want(c, layer, name, NULL, 0, scale);

@@ -96,6 +96,8 @@ int penstock_index_gguf(struct penstock_index_conf *c)
 		return 1;
 	snprintf(c->keys, sizeof(c->keys), "%s.", m->string);
 	strcpy(c->layers, "blk.");
+	c->block_rows = 1;
+	c->block_cols = 1;
 	rc = penstock_index_conf_u(c, "expert_count", 0, &c->nr_experts);
 	if (rc)
 		return rc;

@@ -70,7 +70,8 @@ static int check_dims(const struct make *m, const uint64_t *want, uint32_t nr)
 	const uint64_t *dims;
 	char text[160];
 
-	memcpy(full + 1, want, nr * sizeof(*want));
+	if (nr)
+		memcpy(full + 1, want, nr * sizeof(*want));
 	for (e = 0; e < count; e++) {
 		if (m->tensors && m->tensors[e] == PENSTOCK_NO_TENSOR)
 			return penstock_err(m->c->b->err, -EBADMSG,
@@ -78,7 +79,7 @@ static int check_dims(const struct make *m, const uint64_t *want, uint32_t nr)
 					    m->layer, e, first ? first->name : "those of its other experts");
 		t = tensor_of(m, e);
 		dims = inner_dims(m, t, &seen_nr);
-		if (!dims || seen_nr != nr || memcmp(dims, want, nr * sizeof(*want)))
+		if (!dims || seen_nr != nr || (nr && memcmp(dims, want, nr * sizeof(*want))))
 			return shape_error(m, t, m->tensors ? penstock_index_shape(want, nr, text, sizeof(text)) :
 							      penstock_index_shape(full, nr + 1, text, sizeof(text)));
 		first = first ? first : t;
@@ -392,7 +393,33 @@ static int one_fused(struct make *m, uint32_t role)
 	return 0;
 }
 
-int penstock_index_parts(const struct penstock_index_conf *c, uint32_t layer, const struct penstock_index_scan *scan)
+/* Weights of one type all have scales, or none has; int4 is nothing without them. */
+static int check_scales(const struct penstock_index_conf *c, uint32_t layer)
+{
+	const struct penstock_layer_info *info = &c->b->ix->layers[layer].info;
+	const struct penstock_part *p, *weight[2] = { NULL, NULL };
+	uint32_t i, has, bare;
+
+	for (i = 0; i < info->nr_parts; i++) {
+		p = &info->parts[i];
+		if (p->kind != PENSTOCK_KIND_WEIGHT)
+			continue;
+		/* a weight's scales come right after it */
+		has = i + 1 < info->nr_parts && info->parts[i + 1].kind == PENSTOCK_KIND_SCALE;
+		if (!has && p->dtype == PENSTOCK_DTYPE_INT4)
+			weight[1] = p;
+		weight[has] = p;
+		if (!weight[0] || !weight[1] || weight[0]->dtype != weight[1]->dtype)
+			continue;
+		bare = penstock_index_part_tensor(c->b->ix, layer, 0, (uint32_t)(weight[0] - info->parts));
+		return penstock_err(c->b->err, -EBADMSG,
+				    "%s: layer %u: scales of some %s weights are missing, such as of %s", c->b->ix->path,
+				    layer, penstock_index_dtype_name(weight[0]->dtype), c->b->ix->tensors[bare].name);
+	}
+	return 0;
+}
+
+static int describe_parts(const struct penstock_index_conf *c, uint32_t layer, const struct penstock_index_scan *scan)
 {
 	struct make m = { .c = c, .layer = layer };
 	enum layout layout;
@@ -410,4 +437,11 @@ int penstock_index_parts(const struct penstock_index_conf *c, uint32_t layer, co
 			rc = one_fused(&m, PENSTOCK_ROLE_UP);
 	}
 	return rc ? rc : one_fused(&m, PENSTOCK_ROLE_DOWN);
+}
+
+int penstock_index_parts(const struct penstock_index_conf *c, uint32_t layer, const struct penstock_index_scan *scan)
+{
+	int rc = describe_parts(c, layer, scan);
+
+	return rc ? rc : check_scales(c, layer);
 }

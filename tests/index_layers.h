@@ -13,7 +13,8 @@ static UNUSED const char *const llama[] = { "gate_proj", "up_proj", "down_proj" 
 static UNUSED const char *const mixtral[] = { "w1", "w3", "w2" };
 
 /* One tensor an expert and matrix. */
-static UNUSED void experts(struct st_file *f, const char *prefix, uint32_t nr, const char *const *proj, const char *dtype)
+static UNUSED void experts(struct st_file *f, const char *prefix, uint32_t nr, const char *const *proj,
+			   const char *dtype)
 {
 	uint32_t e, p;
 
@@ -45,8 +46,8 @@ static UNUSED void refused(const char *dir, struct st_file *f, const char *confi
 }
 
 /* A part is where its tensor says, for this expert. */
-static UNUSED void expect_at(const struct penstock_index *ix, uint32_t layer, uint32_t expert, uint32_t part, const char *name,
-		      uint64_t off, uint64_t len)
+static UNUSED void expect_at(const struct penstock_index *ix, uint32_t layer, uint32_t expert, uint32_t part,
+			     const char *name, uint64_t off, uint64_t len)
 {
 	struct penstock_extent ext[PENSTOCK_MAX_PARTS];
 	const struct penstock_index_tensor *t = tensor(ix, name);

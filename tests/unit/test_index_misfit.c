@@ -109,6 +109,45 @@ TEST(what_does_not_fit_is_refused)
 	tmp_remove(dir);
 }
 
+/* FP8 with the scales of one matrix gone; int4 without any; a shared expert's scales of another shape. */
+TEST(scales_are_all_there)
+{
+	static const char v3[] = "{\"model_type\": \"deepseek_v3\", \"num_hidden_layers\": 1, \"hidden_size\": 64,"
+		"\"moe_intermediate_size\": 32, \"n_routed_experts\": 2, \"num_experts_per_tok\": 1, \"n_group\": 1,"
+		"\"topk_group\": 1, \"first_k_dense_replace\": 0, \"n_shared_experts\": 1}";
+	struct st_file f = { 0 };
+	uint32_t e, p, what;
+	char dir[256];
+
+	tmp_make(dir);
+	for (what = 0; what < 5; what++) {
+		if (what == 3) {
+			for (e = 0; e < 2; e++)
+				for (p = 0; p < 3; p++)
+					STF(&f, "I32", p == 2 ? DIMS(H, I / 8) : DIMS(I, H / 8),
+					    "model.layers.0.mlp.experts.%u.%s.weight_packed", e, llama[p]);
+		} else {
+			experts(&f, "model.layers.0.mlp.", 2, llama, "F8_E4M3");
+		}
+		for (e = 0; e < 2 && what != 3; e++)
+			for (p = 0; p < 3; p++)
+				if (what == 0 || what == 4 || (what == 1 && p != 1) || (what == 2 && (p || e)))
+					STF(&f, "F32", DIMS(1, 1), "model.layers.0.mlp.experts.%u.%s.weight_scale_inv", e,
+					    llama[p]);
+		ST(&f, "model.layers.0.mlp.gate.weight", "BF16", 2, H);
+		ST(&f, "model.layers.0.mlp.gate.e_score_correction_bias", "F32", 2);
+		shared(&f, "model.layers.0.mlp.shared_experts.", I);
+		ST(&f, "model.layers.0.mlp.shared_experts.up_proj.weight_scale_inv", "F32", 1, what == 4 ? 2 : 1);
+		if (what == 0)
+			penstock_index_close(finish(dir, &f, v3));
+		else
+			refused(dir, &f, v3, -EBADMSG, what == 1 ? "such as of model.layers.0.mlp.experts.0.up_proj.weight" :
+				what == 2 ? "expert 0: a tensor like" : what == 3 ? "scales of some INT4 weights" :
+				"has shape [1, 2], its configuration says [1, 1]");
+	}
+	tmp_remove(dir);
+}
+
 /* A valid file is listed whatever its configuration says. */
 TEST(tables_alone_know_no_configuration)
 {
