@@ -27,6 +27,8 @@ struct args {
 	uint64_t cache_bytes;
 	uint64_t ticket_bytes;
 	uint32_t rounds;
+	uint32_t depth;
+	uint64_t split;
 	bool no_direct;
 	bool no_uring;
 	bool json;
@@ -165,6 +167,8 @@ static int load_open(struct load *l, const struct args *args)
 	memset(l, 0, sizeof(*l));
 	l->args = args;
 	opts.cache_bytes = args->cache_bytes;
+	opts.queue_depth = args->depth;
+	opts.split_bytes = (uint32_t)args->split;
 	opts.flags = (args->no_direct ? PENSTOCK_F_NO_DIRECT : 0) | (args->no_uring ? PENSTOCK_F_NO_URING : 0);
 	rc = penstock_open(&opts, &l->ctx, &l->err);
 	if (!rc)
@@ -297,6 +301,8 @@ static void usage(FILE *f)
 	      "  --rounds N      rounds (1)\n"
 	      "  --cache SIZE    memory for slots (512M)\n"
 	      "  --ticket SIZE   experts asked for at once, in bytes (32M)\n"
+	      "  --depth N       reads in flight (measured)\n"
+	      "  --split SIZE    largest read (measured)\n"
 	      "  --buffered      read through the page cache\n"
 	      "  --pread         without io_uring\n"
 	      "  --json          the result as one JSON object\n"
@@ -311,6 +317,7 @@ static int parse(int argc, char **argv, struct args *a)
 		{ "rounds", required_argument, NULL, 'r' }, { "cache", required_argument, NULL, 'c' },
 		{ "ticket", required_argument, NULL, 't' }, { "buffered", no_argument, NULL, 'b' },
 		{ "pread", no_argument, NULL, 'p' },	    { "json", no_argument, NULL, 'j' },
+		{ "depth", required_argument, NULL, 'd' },  { "split", required_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },	    { NULL, 0, NULL, 0 },
 	};
 	uint64_t n;
@@ -328,8 +335,16 @@ static int parse(int argc, char **argv, struct args *a)
 			break;
 		case 'c':
 		case 't':
-			if (cmd_parse_size(optarg, c == 'c' ? &a->cache_bytes : &a->ticket_bytes))
+		case 's':
+			if (cmd_parse_size(optarg, c == 'c' ? &a->cache_bytes : c == 't' ? &a->ticket_bytes : &a->split) ||
+			    a->split > UINT32_MAX)
 				return cmd_error("bench load", CMD_USAGE, "%s: a size such as 512M is wanted", optarg);
+			break;
+		case 'd':
+			if (cmd_parse_u64(optarg, &n) || !n || n > 4096)
+				return cmd_error("bench load", CMD_USAGE, "--depth %s: a number from 1 to 4096 is wanted",
+						 optarg);
+			a->depth = (uint32_t)n;
 			break;
 		case 'b':
 			a->no_direct = true;
