@@ -14,6 +14,7 @@
 #include "out.h"
 #include "run/compare.h"
 #include "run/progress.h"
+#include "run/rate.h"
 #include "run/report.h"
 #include "run/run.h"
 #include "run/source.h"
@@ -351,7 +352,6 @@ static int job_open(struct job *j, struct penstock_error *err)
 	warn_stream(j, &status);
 	j->experts = run_source_library_experts(j->source);
 	j->pass.experts = &j->experts;
-	j->res.bound = (struct run_bound){ .rate = status.drive_bytes_per_s, .latency_ns = status.drive_latency_ns };
 	j->pass.bound = &j->res.bound;
 	j->digest.nr_layers = j->ses.info.nr_layers;
 	if (j->args->verify)
@@ -366,8 +366,10 @@ static void job_close(struct job *j)
 {
 	run_source_library_destroy(j->source);
 	run_routing_free(j->routing);
+	run_bound_free(&j->res.bound);
 	run_digest_free(&j->digest);
-	run_digest_free(&j->res.seen);
+	free(j->res.seen.layers);
+	free(j->res.seen.logits);
 	run_pass_end(&j->pass);
 	run_session_close(&j->ses);
 }
@@ -458,6 +460,7 @@ static int finish(const struct run_args *args, const int32_t *ids, const struct 
  */
 static int job_run(struct job *j, struct out **o, int *code, struct penstock_error *err)
 {
+	struct run_rate rate;
 	int rc, late;
 
 	rc = job_open(j, err);
@@ -473,6 +476,8 @@ static int job_run(struct job *j, struct out **o, int *code, struct penstock_err
 	j->trace = NULL;
 	if (late)
 		return late;
+	run_rate_measure(&j->ses, &rate);
+	run_bound_finish(&j->res.bound, rate.bytes_per_s, rate.latency_ns);
 	if (j->args->verify && !rc) {
 		rc = job_verify(j, err);
 		if (rc == -ECANCELED)
@@ -512,12 +517,12 @@ int cmd_run(int argc, char **argv)
 	run_catch_signals();
 	code = CMD_GOOD;
 	rc = job_run(j, &o, &code, &err);
-	res = j->res;
 	least_bytes = j->ses.info.least_bytes;
 	ids = j->pass.out;
 	j->pass.out = NULL;
 	(void)run_trace_finish(j->trace, NULL);
 	job_close(j);
+	res = j->res;
 	free(j);
 	if (rc)
 		code = cmd_error("run", exit_code(rc), "%s", err.text);

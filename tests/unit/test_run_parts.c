@@ -13,14 +13,12 @@
 #define US 1000u
 
 /* A drive of 1 GB/s: a byte a nanosecond. */
-static struct run_bound drive(void)
-{
-	return (struct run_bound){ .rate = 1000000000u, .latency_ns = 100 * US };
-}
+#define RATE 1000000000ull
+#define LATENCY (100u * US)
 
 TEST(bound_is_the_longer_of_compute_and_reads)
 {
-	struct run_bound b = drive();
+	struct run_bound b = { 0 };
 
 	run_bound_step_begin(&b, 0);
 	/* reads of 1000 us + 100 us of latency outlast 300 us + 50 us of compute */
@@ -34,6 +32,7 @@ TEST(bound_is_the_longer_of_compute_and_reads)
 			&(struct run_bound_layer){
 				.inside_ns = 500 * US, .compute_ns = 400 * US, .missing = 100 * US, .nr_experts = 4 });
 	run_bound_step_end(&b, 3000 * US);
+	run_bound_finish(&b, RATE, LATENCY);
 	/* 1000 us passed outside of the two layers */
 	EXPECT_EQ(3000 * US, b.wall_ns);
 	EXPECT_EQ(1000 * US + 1100 * US + 400 * US, b.bound_ns);
@@ -41,17 +40,24 @@ TEST(bound_is_the_longer_of_compute_and_reads)
 	EXPECT_EQ(1u, b.io_bound_layers);
 	EXPECT_TRUE(fabs(run_bound_ratio(&b) - 3000.0 / 2500.0) < 1e-12);
 	EXPECT_TRUE(fabs(run_bound_ratio_allowed(&b) - 3000.0 / (1.10 * 2500 + 200)) < 1e-12);
+	/* a drive of ten times the rate: 200 us of reads no longer outlast the compute of 350 us */
+	run_bound_finish(&b, 10u * RATE, LATENCY);
+	EXPECT_EQ(1000 * US + 350 * US + 400 * US, b.bound_ns);
+	EXPECT_EQ(0u, b.io_bound_layers);
+	run_bound_free(&b);
 }
 
 TEST(bound_of_a_layer_without_misses_has_no_latency)
 {
-	struct run_bound b = drive();
+	struct run_bound b = { 0 };
 
 	run_bound_step_begin(&b, 10);
 	run_bound_layer(&b, &(struct run_bound_layer){ .inside_ns = 50 * US, .compute_ns = 40 * US, .nr_experts = 2 });
 	run_bound_step_end(&b, 10 + 60 * US);
+	run_bound_finish(&b, RATE, LATENCY);
 	EXPECT_EQ(50 * US, b.bound_ns);
 	EXPECT_EQ(0u, b.io_bound_layers);
+	run_bound_free(&b);
 }
 
 TEST(bound_is_unknown_without_a_rate)
@@ -62,8 +68,33 @@ TEST(bound_is_unknown_without_a_rate)
 	run_bound_layer(&b,
 			&(struct run_bound_layer){ .inside_ns = 5, .compute_ns = 4, .missing = 100, .nr_experts = 1 });
 	run_bound_step_end(&b, 10);
+	run_bound_finish(&b, 0, 0);
 	EXPECT_TRUE(isnan(run_bound_ratio(&b)));
 	EXPECT_TRUE(isnan(run_bound_ratio_allowed(&b)));
+	run_bound_free(&b);
+}
+
+/* An interrupted step counts for nothing; nor do steps that there is no room to remember. */
+TEST(bound_is_of_whole_steps)
+{
+	struct run_bound b = { 0 };
+	struct run_bound_layer l = { .inside_ns = 8, .compute_ns = 6, .nr_experts = 1 };
+	uint32_t i, most = RUN_BOUND_LAYERS / 2;
+
+	run_bound_step_begin(&b, 0);
+	run_bound_layer(&b, &l);
+	for (i = 0; i < most + 10; i++) {
+		run_bound_step_begin(&b, 100);
+		run_bound_layer(&b, &l);
+		run_bound_layer(&b, &l);
+		run_bound_step_end(&b, 120);
+	}
+	run_bound_finish(&b, RATE, LATENCY);
+	EXPECT_TRUE(b.full);
+	EXPECT_EQ(most, b.steps);
+	EXPECT_EQ(20ull * most, b.wall_ns);
+	EXPECT_EQ((20ull - 16 + 12) * most, b.bound_ns);
+	run_bound_free(&b);
 }
 
 /* Two steps of two layers, as a pass leaves them; @bad_step and @bad_layer get one bit wrong. */

@@ -50,15 +50,18 @@ static void report_time(struct out *o, const struct run_phase *ph)
 static void report_bound(struct out *o, const struct run_result *res)
 {
 	const struct run_bound *b = &res->bound;
-	bool known = b->rate && b->bound_ns;
+	bool known = b->rate && b->steps;
+	double tokens = (double)b->steps * res->nr_seqs;
 
 	out_obj_begin(o, "bound of decode", "bound");
-	out_f64(o, "bound", "bound_tok_s", known ? ratio((double)res->decode.tokens, seconds(b->bound_ns)) : NAN, 3,
-		"tok/s");
+	out_u64(o, "steps", "bound_steps", b->steps);
+	out_f64(o, "bound", "bound_tok_s", known ? ratio(tokens, seconds(b->bound_ns)) : NAN, 3, "tok/s");
+	out_f64(o, "drive, for a second", "bound_rate_gb_s", known ? (double)b->rate / RUN_GB : NAN, 3, "GB/s");
+	out_f64(o, "drive, a read alone", "bound_latency_us", known ? (double)b->latency_ns / 1e3 : NAN, 1, "us");
 	out_f64(o, "least time of reads", "bound_io_s", known ? seconds(b->io_ns) : NAN, 6, "s");
 	out_f64(o, "compute beside reads", "bound_compute_s", seconds(b->compute_ns), 6, "s");
 	out_f64(o, "layers bound by reads", "bound_io_share",
-		known ? ratio((double)b->io_bound_layers, (double)b->layers) : NAN, 4, "");
+		known ? ratio((double)b->io_bound_layers, (double)b->nr) : NAN, 4, "");
 	out_f64(o, "an expert's compute a layer", "bound_allowance_s", seconds(b->allowance_ns), 6, "s");
 	out_obj_end(o);
 }
