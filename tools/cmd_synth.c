@@ -29,7 +29,7 @@ static const char text_usage[] =
 	"      --arch NAME       qwen3_moe (default), mixtral, olmoe\n"
 	"      --format NAME     safetensors (default; OUT is a folder) or gguf (a file)\n"
 	"      --dtype NAME      of the experts: bf16 (default), f16, f32, fp8 (safetensors);\n"
-	"                        bf16, f16, q8_0, q4_0 (gguf)\n"
+	"                        bf16, f16, f32, q8_0, q4_0 (gguf)\n"
 	"      --size SIZE       choose layers and widths that are not given so that about\n"
 	"                        SIZE bytes are written, as 256M or 4G\n"
 	"      --layers N  --experts N  --top-k N  --hidden N  --inter N\n"

@@ -41,6 +41,8 @@
 /* What the head reads of TOPIC and RECENT, relative to TOKEN. */
 #define HEAD_TOPIC	0.3
 #define HEAD_RECENT	0.7
+/* What a token's own logit loses, where logits have a standard deviation of about 0.9. */
+#define HEAD_AWAY	4.0
 /* Largest attention score before the softmax. */
 #define SCORE_MAX	8.0
 /* Random part of queries and keys. */
@@ -286,11 +288,18 @@ static void embed_row(const struct synth_model *m, const struct synth_tensor *t,
 	section_normals(m, AT_TOKEN, stream, row, 1, out);
 }
 
-/* The last token ends a text: it is never the best. */
+/*
+ * The last token ends a text: it is never the best. A token that is its own best
+ * successor would be the end of all change (a random map has one such, on
+ * average), so each row leans away from its token's embedding.
+ */
 static void head_row(const struct synth_model *m, const struct synth_tensor *t, uint64_t row, uint64_t stream,
 		     float *out)
 {
-	double sd = 1 / sqrt(m->cfg.hidden);
+	const struct synth_config *c = &m->cfg;
+	double sd = 1 / sqrt(c->hidden), away = HEAD_AWAY * hidden_rms(c, c->layers, c->layers) / (double)token_dims(c);
+	uint64_t embed = synth_stream(c->seed, SYNTH_EMBED, t->layer, 0), at = t->cols - token_dims(c), n, i;
+	float piece[256];
 
 	memset(out, 0, t->cols * sizeof(*out));
 	if (row + 1 == t->rows)
@@ -298,6 +307,12 @@ static void head_row(const struct synth_model *m, const struct synth_tensor *t, 
 	section_normals(m, AT_TOPIC, stream, row, HEAD_TOPIC * sd, out);
 	section_normals(m, AT_RECENT, stream, row, HEAD_RECENT * sd, out);
 	section_normals(m, AT_TOKEN, stream, row, sd, out);
+	for (; at < t->cols; at += n) {
+		n = t->cols - at < 256 ? t->cols - at : 256;
+		synth_normals(m, embed, row * t->cols + at, n, away, piece);
+		for (i = 0; i < n; i++)
+			out[at + i] -= piece[i];
+	}
 }
 
 void synth_routing_row(const struct synth_model *m, const struct synth_tensor *t, uint64_t row, float *out)

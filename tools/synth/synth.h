@@ -26,7 +26,7 @@ enum synth_arch { SYNTH_QWEN3_MOE = 0, SYNTH_MIXTRAL, SYNTH_OLMOE, SYNTH_NR_ARCH
  * struct synth_config - what to write
  * @arch: enum synth_arch
  * @format: enum penstock_format
- * @dtype: enum penstock_dtype of the experts: BF16, F16, F32, F8_E4M3 (safetensors), BF16, F16, Q8_0, Q4_0 (GGUF)
+ * @dtype: enum penstock_dtype of the experts: BF16, F16, F32; in safetensors also F8_E4M3, in GGUF Q8_0, Q4_0
  * @skew: exponent of the Zipf law of the experts' popularity, 0 = none
  * @shard_bytes: safetensors: tensor bytes a file
  * @align: GGUF: general.alignment, a power of two
