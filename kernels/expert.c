@@ -129,7 +129,8 @@ int penstock_k_expert_ffn(struct penstock_pool *pool, const struct penstock_k_ex
 	j.ldh = l.h;
 	j.in = &in;
 	q = (uint8_t *)(j.tmp + l.h * nr_tokens);
-	if (rows || in_scale) {
+	/* also where vectors would straddle lines: each is loaded once a row */
+	if (rows || in_scale || ((uintptr_t)x | ldx * sizeof(float)) % 64) {
 		gather(x, ldx, rows, in_scale, nr_tokens, e->gate.cols, gathered, l.x);
 		in.x = gathered;
 		in.ldx = l.x;

@@ -128,12 +128,10 @@ static inline float penstock_f16_f32(uint16_t v)
 	return sign ? -f : f;
 }
 
-/* power of two; 255 is the NaN of the format, 0 is a subnormal float */
+/* power of two; the codes 255, the format's NaN, and 0, a subnormal float, have a mantissa bit set */
 static inline float penstock_e8m0_f32(uint8_t v)
 {
-	if (v == 255)
-		return penstock_bits_f32(0x7fc00000);
-	return penstock_bits_f32(v ? (uint32_t)v << 23 : 0x00400000);
+	return penstock_bits_f32((uint32_t)v << 23 | (uint32_t)((uint8_t)(v + 1) < 2) << 22);
 }
 
 static inline float penstock_e4m3_f32(uint8_t v)

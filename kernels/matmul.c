@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include "kimpl.h"
 
-/* activations of this size are converted on the stack, larger ones in allocated memory */
-#define STACK_BYTES	(32u << 10)
+/* activations of this size are converted or aligned on the stack, larger ones in allocated memory or not at all */
+#define STACK_BYTES	(64u << 10)
 /* a piece is worth waking a thread for from about this many products on */
 #define PIECE_WORK	(32u << 10)
 
@@ -72,6 +72,22 @@ static void run_form(struct penstock_pool *pool, struct job *j, struct penstock_
 	}
 }
 
+/*
+ * Copies few activations to where vectors do not straddle lines: each is loaded
+ * once a row, and a straddling load costs two.
+ */
+static void align_inputs(struct penstock_k_in *in, size_t cols, size_t nr_tokens, float *buf)
+{
+	size_t row = (cols + 15) / 16 * 16, t;
+
+	if (!(((uintptr_t)in->x | in->ldx * sizeof(float)) % 64) || nr_tokens > STACK_BYTES / sizeof(float) / row)
+		return;
+	for (t = 0; t < nr_tokens; t++)
+		memcpy(buf + t * row, in->x + t * in->ldx, cols * sizeof(float));
+	in->x = buf;
+	in->ldx = row;
+}
+
 int penstock_k_matmul(struct penstock_pool *pool, const struct penstock_k_mat *mat,
 		      const float *x, size_t ldx, size_t nr_tokens, float *y, size_t ldy)
 {
@@ -89,6 +105,7 @@ int penstock_k_matmul(struct penstock_pool *pool, const struct penstock_k_mat *m
 	in.form = ops->form(mat);
 	in.ldq = penstock_k_form_bytes(in.form, mat->cols);
 	if (in.form == PENSTOCK_K_FORM_F32) {
+		align_inputs(&in, mat->cols, nr_tokens, (float *)stack);
 		run(pool, &j);
 		return 0;
 	}

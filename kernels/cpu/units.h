@@ -26,17 +26,12 @@ struct src {
 struct head {
 	vf table;
 	vf upper;
-	float s;
+	vf s;
 	uint32_t units_left;	/* that have the scale @s */
 	uint32_t bits;
 	float sc[16];
 	float mn[8];
 };
-
-INL float f16_scale(const uint8_t *p)
-{
-	return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(penstock_get_u16(p))));
-}
 
 /* scale @i of the row */
 INL float row_scale(const struct src *s, size_t i)
@@ -44,7 +39,7 @@ INL float row_scale(const struct src *s, size_t i)
 	const uint8_t *p = s->scale + i * s->scale_stride;
 
 	if (s->scale_dtype == PENSTOCK_DTYPE_F16)
-		return f16_scale(p);
+		return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(penstock_get_u16(p))));
 	return penstock_elem_f32(s->scale_dtype, p);
 }
 
@@ -56,6 +51,7 @@ INL void unit_##ty(const struct head *h, const uint8_t *p, int j, vf *w)	\
 {										\
 	int i;									\
 										\
+	_Pragma("GCC unroll 4")						\
 	for (i = 0; i < UV; i++)						\
 		w[i] = v_##ty(p + (size_t)i * VW * (size));			\
 }
@@ -74,6 +70,7 @@ INL void unit_e4m3(const struct head *h, const uint8_t *p, int j, vf *w)
 	int i;
 
 	e4m3_unit(p, w);
+#pragma GCC unroll 4
 	for (i = 0; i < UV; i++)
 		w[i] = v_mul(w[i], s);
 }
@@ -82,7 +79,7 @@ INL void unit_e4m3(const struct head *h, const uint8_t *p, int j, vf *w)
 INL void head_e4m3s(struct head *h, const struct src *s, size_t b)
 {
 	if (!h->units_left) {
-		h->s = row_scale(s, b / s->scale_units) * E4M3_RAISE;
+		h->s = v_set1(row_scale(s, b / s->scale_units) * E4M3_RAISE);
 		h->units_left = s->scale_units;
 	}
 	h->units_left--;
@@ -90,43 +87,48 @@ INL void head_e4m3s(struct head *h, const struct src *s, size_t b)
 
 INL void unit_e4m3s(const struct head *h, const uint8_t *p, int j, vf *w)
 {
-	vf s = v_set1(h->s);
 	int i;
 
 	e4m3_unit(p, w);
+#pragma GCC unroll 4
 	for (i = 0; i < UV; i++)
-		w[i] = v_mul(w[i], s);
+		w[i] = v_mul(w[i], h->s);
 }
 
 /* ---- bytes ---- */
 
-INL void scaled_unit(__m256i b, float s, vf *w)
+INL void scaled_unit(__m256i b, vf s, vf *w)
 {
-	vf v = v_set1(s);
 	int i;
 
 	i8_unit(b, w);
+#pragma GCC unroll 4
 	for (i = 0; i < UV; i++)
-		w[i] = v_mul(w[i], v);
+		w[i] = v_mul(w[i], s);
 }
 
 INL void head_q8_0(struct head *h, const struct src *s, size_t b)
 {
-	h->s = f16_scale(s->p + b * 34);
+	h->s = v_f16_all(s->p + b * 34);
 }
 
 INL void unit_q8_0(const struct head *h, const uint8_t *p, int j, vf *w)
 {
-	scaled_unit(load32(p + 2), h->s, w);
+	int i;
+
+#pragma GCC unroll 4
+	for (i = 0; i < UV; i++)
+		w[i] = v_mul(v_i8(p + 2 + i * VW), h->s);
 }
 
 /* Q6_K: unit j has the low nibbles of bytes 64 * (j / 4) + 32 * (j % 2), upper ones for j % 4 >= 2 */
 INL void head_q6_k(struct head *h, const struct src *s, size_t b)
 {
 	const uint8_t *p = s->p + b * 210;
-	vf d = v_set1(f16_scale(p + 208));
+	vf d = v_f16_all(p + 208);
 	int i;
 
+#pragma GCC unroll 4
 	for (i = 0; i < 16; i += VW)
 		v_store(h->sc + i, v_mul(v_i8(p + 192 + i), d));
 }
@@ -141,6 +143,7 @@ INL void unit_q6_k(const struct head *h, const uint8_t *p, int j, vf *w)
 	qh = _mm256_and_si256(_mm256_srli_epi16(qh, 2 * (j & 3)), _mm256_set1_epi8(3));
 	ql = _mm256_or_si256(ql, _mm256_slli_epi16(qh, 4));
 	i8_unit(_mm256_sub_epi8(ql, _mm256_set1_epi8(32)), w);
+#pragma GCC unroll 4
 	for (i = 0; i < UV; i++)
 		w[i] = v_mul(w[i], v_set1(sc[i / (UV / 2)]));
 }
@@ -151,6 +154,12 @@ INL void unit_q6_k(const struct head *h, const uint8_t *p, int j, vf *w)
 INL __m256 bytes8(uint64_t v)
 {
 	return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)v)));
+}
+
+/* one half-precision number eight times */
+INL __m256 half8(const uint8_t *p)
+{
+	return _mm256_cvtph_ps(_mm_set1_epi16((short)penstock_get_u16(p)));
 }
 
 INL void head_q4_k(struct head *h, const struct src *s, size_t b)
@@ -164,8 +173,8 @@ INL void head_q4_k(struct head *h, const struct src *s, size_t b)
 	sc = sc << 32 | (a & 0x3f3f3f3f);
 	mn = (c >> 4 & 0x0f0f0f0f) | (m >> 2 & 0x30303030);
 	mn = mn << 32 | (m & 0x3f3f3f3f);
-	_mm256_storeu_ps(h->sc, _mm256_mul_ps(bytes8(sc), _mm256_set1_ps(f16_scale(p))));
-	_mm256_storeu_ps(h->mn, _mm256_mul_ps(bytes8(mn), _mm256_set1_ps(f16_scale(p + 2))));
+	_mm256_storeu_ps(h->sc, _mm256_mul_ps(bytes8(sc), half8(p)));
+	_mm256_storeu_ps(h->mn, _mm256_mul_ps(bytes8(mn), half8(p + 2)));
 }
 
 INL void head_q5_k(struct head *h, const struct src *s, size_t b)
@@ -221,7 +230,7 @@ INL void pairs_unit(vf table, const uint8_t *q, vf *w)
 
 INL void head_q4_0(struct head *h, const struct src *s, size_t b)
 {
-	h->table = v_mul(count16(-8), v_set1(f16_scale(s->p + b * 18)));
+	h->table = v_mul(count16(-8), v_f16_all(s->p + b * 18));
 }
 
 INL void unit_q4_0(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -262,7 +271,7 @@ INL void unit_int4(const struct head *h, const uint8_t *p, int j, vf *w)
 INL void head_q5_0(struct head *h, const struct src *s, size_t b)
 {
 	const uint8_t *p = s->p + b * 22;
-	vf d = v_set1(f16_scale(p));
+	vf d = v_f16_all(p);
 
 	h->table = v_mul(count16(-16), d);
 	h->upper = v_mul(count16(0), d);
@@ -283,6 +292,7 @@ INL void unit_q4_k(const struct head *h, const uint8_t *p, int j, vf *w)
 	const uint8_t *q = p + 16 + 32 * (j >> 1);
 	int i;
 
+#pragma GCC unroll 4
 	for (i = 0; i < 2; i++)
 		w[i] = PICK(table, _mm512_srli_epi32(_mm512_cvtepu8_epi32(load16(q + 16 * i)), j & 1 ? 4 : 0));
 }
@@ -343,7 +353,7 @@ INL __m256i fifth_bits(uint32_t bits)
 
 INL void head_q4_0(struct head *h, const struct src *s, size_t b)
 {
-	h->s = f16_scale(s->p + b * 18);
+	h->s = v_f16_all(s->p + b * 18);
 }
 
 INL void unit_q4_0(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -354,7 +364,7 @@ INL void unit_q4_0(const struct head *h, const uint8_t *p, int j, vf *w)
 /* e2m1_twice() makes up for the half; the half of the least scale is still a float */
 INL void head_mxfp4(struct head *h, const struct src *s, size_t b)
 {
-	h->s = penstock_e8m0_f32(s->p[b * 17]) * 0.5f;
+	h->s = v_set1(penstock_e8m0_f32(s->p[b * 17]) * 0.5f);
 }
 
 INL void unit_mxfp4(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -364,7 +374,7 @@ INL void unit_mxfp4(const struct head *h, const uint8_t *p, int j, vf *w)
 
 INL void head_f4(struct head *h, const struct src *s, size_t b)
 {
-	h->s = penstock_e8m0_f32(s->scale[b * s->scale_stride]) * 0.5f;
+	h->s = v_set1(penstock_e8m0_f32(s->scale[b * s->scale_stride]) * 0.5f);
 }
 
 INL void unit_f4(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -374,7 +384,7 @@ INL void unit_f4(const struct head *h, const uint8_t *p, int j, vf *w)
 
 INL void head_int4(struct head *h, const struct src *s, size_t b)
 {
-	h->s = row_scale(s, b);
+	h->s = v_set1(row_scale(s, b));
 }
 
 INL void unit_int4(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -384,7 +394,7 @@ INL void unit_int4(const struct head *h, const uint8_t *p, int j, vf *w)
 
 INL void head_q5_0(struct head *h, const struct src *s, size_t b)
 {
-	h->s = f16_scale(s->p + b * 22);
+	h->s = v_f16_all(s->p + b * 22);
 }
 
 INL void unit_q5_0(const struct head *h, const uint8_t *p, int j, vf *w)
@@ -405,6 +415,7 @@ INL void min_unit(const struct head *h, __m256i b, int j, vf *w)
 	int i;
 
 	i8_unit(b, w);
+#pragma GCC unroll 4
 	for (i = 0; i < UV; i++)
 		w[i] = v_fms(w[i], v_set1(h->sc[j]), v_set1(h->mn[j]));
 }

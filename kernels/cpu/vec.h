@@ -88,6 +88,12 @@ INL vf v_f16(const void *p)
 	return _mm512_cvtph_ps(load32(p));
 }
 
+/* one half-precision number in all lanes */
+INL vf v_f16_all(const void *p)
+{
+	return _mm512_cvtph_ps(_mm256_set1_epi16((short)penstock_get_u16(p)));
+}
+
 INL vf v_e4m3(const void *p)
 {
 	return v_mul(_mm512_cvtph_ps(e4m3_to_f16(load16(p))), v_set1(E4M3_RAISE));
@@ -186,6 +192,11 @@ INL vf v_f16(const void *p)
 	return _mm256_cvtph_ps(load16(p));
 }
 
+INL vf v_f16_all(const void *p)
+{
+	return _mm256_cvtph_ps(_mm_set1_epi16((short)penstock_get_u16(p)));
+}
+
 INL vf v_e4m3(const void *p)
 {
 	__m256i v = e4m3_to_f16(_mm_loadl_epi64(p));
@@ -198,6 +209,7 @@ INL void e4m3_unit(const uint8_t *p, vf *w)
 	__m256i v;
 	int i;
 
+#pragma GCC unroll 2
 	for (i = 0; i < 4; i += 2) {
 		v = e4m3_to_f16(load16(p + 8 * i));
 		w[i] = _mm256_cvtph_ps(_mm256_castsi256_si128(v));
