@@ -5,10 +5,6 @@
 
 #include "cmd.h"
 
-#pragma weak cmd_bench_io
-#pragma weak cmd_bench_load
-#pragma weak cmd_bench_gemv
-
 static const struct {
 	const char *name;
 	const char *help;
@@ -27,8 +23,7 @@ static void usage(FILE *f)
 
 	fputs("usage: penstock bench NAME [OPTION]...\n\n", f);
 	for (i = 0; i < NR_BENCHES; i++)
-		if (benches[i].fn)
-			fprintf(f, "  %-8s %s\n", benches[i].name, benches[i].help);
+		fprintf(f, "  %-8s %s\n", benches[i].name, benches[i].help);
 	fputs("\n`penstock bench NAME --help` lists a benchmark's options.\n"
 	      "example: penstock bench gemv --json\n", f);
 }
@@ -46,7 +41,7 @@ int cmd_bench(int argc, char **argv)
 		return CMD_GOOD;
 	}
 	for (i = 0; i < NR_BENCHES; i++)
-		if (benches[i].fn && !strcmp(argv[1], benches[i].name))
+		if (!strcmp(argv[1], benches[i].name))
 			return benches[i].fn(argc - 1, argv + 1);
 	return cmd_error("bench", CMD_USAGE, "no benchmark '%s'; `penstock bench --help` lists them", argv[1]);
 }

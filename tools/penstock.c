@@ -17,12 +17,6 @@ struct command {
 	int (*fn)(int argc, char **argv);
 };
 
-/* A command whose file is not in this build has no address, and is not listed. */
-#pragma weak cmd_run
-#pragma weak cmd_ls
-#pragma weak cmd_synth
-#pragma weak cmd_bench
-
 static const struct command commands[] = {
 	{ "run", "decode with a whole model, its experts streamed from disk", cmd_run },
 	{ "ls", "list a checkpoint: layers, experts, parts, tensors", cmd_ls },
@@ -43,8 +37,7 @@ static void usage(FILE *f)
 	      "\n"
 	      "commands:\n", f);
 	for (i = 0; i < NR_COMMANDS; i++)
-		if (commands[i].fn)
-			fprintf(f, "  %-8s %s\n", commands[i].name, commands[i].help);
+		fprintf(f, "  %-8s %s\n", commands[i].name, commands[i].help);
 	fputs("\n"
 	      "  -h, --help     this text; after a command, that command's\n"
 	      "  -V, --version  version\n"
@@ -58,7 +51,7 @@ static const struct command *find(const char *name)
 	size_t i;
 
 	for (i = 0; i < NR_COMMANDS; i++)
-		if (commands[i].fn && !strcmp(commands[i].name, name))
+		if (!strcmp(commands[i].name, name))
 			return &commands[i];
 	return NULL;
 }
@@ -100,8 +93,6 @@ static int unknown(const char *name)
 	size_t i;
 
 	for (i = 0; i < NR_COMMANDS; i++) {
-		if (!commands[i].fn)
-			continue;
 		d = distance(name, commands[i].name, 2);
 		if (d < best) {
 			best = d;
