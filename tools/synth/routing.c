@@ -21,8 +21,13 @@
  * important tokens of the sequence until a more important one comes.
  *
  * The router adds up four parts: popularity (Zipf, by layer), TOPIC, RECENT and
- * TOKEN, each with unit variance times its gain. What is reached, greedy decoding of
- * 128 tokens, 128 experts, top-8, defaults: see Documentation/synth.rst.
+ * TOKEN, each with unit variance times its gain. Reached with the defaults, 128
+ * greedy tokens, top-6 of 128 (Qwen3-30B's trace in brackets): of a token's experts
+ * 35.7 % (38.0) were chosen by the token before as well, 27.9 (28.9) by the one
+ * before that, 27.3 (27.7) and 26.2 (26.7) by the fourth and the eighth; an LRU list
+ * of 10, 20, 30 % of the experts hits 52.7, 72.4, 81.2 % (54.3, 74.5, 84.8).
+ * Documentation/synth.rst has more. Without popularity (--skew 0) the figures are
+ * near those of DeepSeek-V2-Lite over unrelated prompts.
  *
  * The head reads no constant, and little TOPIC, so that no token wins for ever:
  * greedy decoding does not run into a loop.
