@@ -147,9 +147,17 @@ TEST(tool_explains_itself)
 TEST(each_command_explains_itself)
 {
 	static const char *const commands[] = { "run", "ls", "synth", "bench" };
+	static const char *const benches[] = { "io", "load", "gemv" };
 	char twice[sizeof(out)];
 	size_t i;
 
+	for (i = 0; i < sizeof(benches) / sizeof(benches[0]); i++) {
+		EXPECT_EQ(0, run("bench %s --help", benches[i]));
+		EXPECT_HAS(out, "usage: penstock bench");
+		EXPECT_EQ(2, run("bench %s --frobnicate", benches[i]));
+		EXPECT_EQ(0, run("bench --help"));
+		EXPECT_HAS(out, benches[i]);
+	}
 	run("--help");
 	memcpy(twice, out, sizeof(out));
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
