@@ -12,6 +12,14 @@ static bool scale_dtype_known(uint32_t dtype)
 	       dtype == PENSTOCK_DTYPE_F16 || dtype == PENSTOCK_DTYPE_F8_E8M0;
 }
 
+/* the furthest byte of @n steps of @stride stays within an address */
+static bool reach(uint64_t n, uint64_t stride)
+{
+	uint64_t bytes;
+
+	return !__builtin_mul_overflow(n, stride, &bytes) && bytes <= INT64_MAX;
+}
+
 /* a scale covers whole runs of 32 columns, or all columns */
 static int check_scale(const struct penstock_k_mat *m)
 {
@@ -27,7 +35,7 @@ static int check_scale(const struct penstock_k_mat *m)
 		return -EINVAL;
 	if (nr_cols > 1 && !m->scale_col_stride)
 		return -EINVAL;
-	return 0;
+	return reach(nr_rows, m->scale_row_stride) && reach(nr_cols, m->scale_col_stride) ? 0 : -EINVAL;
 }
 
 static int check_scales(const struct penstock_k_mat *m)
@@ -47,14 +55,6 @@ static int check_scales(const struct penstock_k_mat *m)
 	if (m->dtype != PENSTOCK_DTYPE_F8_E4M3)
 		return -EINVAL;
 	return check_scale(m);
-}
-
-/* the furthest byte of @n steps of @stride stays within an address */
-static bool reach(uint64_t n, uint64_t stride)
-{
-	uint64_t bytes;
-
-	return !__builtin_mul_overflow(n, stride, &bytes) && bytes <= INT64_MAX;
 }
 
 int penstock_k_mat_check(const struct penstock_k_mat *m)
