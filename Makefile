@@ -35,7 +35,8 @@ endif
 WARN := -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wshadow -Wno-unused-parameter
 WERROR ?=
 CPPFLAGS += -D_GNU_SOURCE -Iruntime/include -Ikernels
-CFLAGS ?= -O2 -g
+# Sanitizers at -O2 take the compiler minutes for the vector kernels.
+CFLAGS ?= $(if $(SANFLAGS),-O1,-O2) -g
 BASE_CFLAGS = -std=gnu11 $(WARN) -fvisibility=hidden -fPIC -pthread $(SANFLAGS) $(CFLAGS)
 ALL_CFLAGS = $(BASE_CFLAGS) $(if $(WERROR),-Werror)
 LIBS := -luring -lnuma -lyajl -lxxhash -lm -lpthread
