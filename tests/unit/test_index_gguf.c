@@ -144,6 +144,11 @@ TEST(counts_and_lengths_are_bounded_before_memory)
 		raw(FILE_IN(dir), 0, 1, &b, 4096);
 		EXPECT_REFUSED(FILE_IN(dir), -EBADMSG, t == GG_ARRAY ? "array of arrays" : "array of");
 	}
+	/* as much as could be had as memory, and is not there either */
+	b.len = 0, t = GG_ARRAY, n = 1000000000;
+	gg_str(&b, "k"), bytes_add(&b, &t, 4), t = GG_U8, bytes_add(&b, &t, 4), bytes_add(&b, &n, 8);
+	raw(FILE_IN(dir), 0, 1, &b, 4096);
+	EXPECT_REFUSED(FILE_IN(dir), -EBADMSG, "array of 1000000000 bytes");
 	b.len = 0, t = 13;
 	gg_str(&b, "k"), bytes_add(&b, &t, 4);
 	raw(FILE_IN(dir), 0, 1, &b, 4096);

@@ -104,6 +104,9 @@ static const struct {
 	{ "{\"__metadata__\":{\"a\":{}}}", 0, -EBADMSG, "InvalidHeaderDeserialization: " },
 	{ "{\"__metadata__\":{},\"__metadata__\":{}}", 0, -EBADMSG, "__metadata__ twice" },
 	{ "{\"\\ud800\":" T("F32", "[1]", "[0,4]") "}", 4, -EBADMSG, "half a surrogate pair" },
+	{ "{\"\\udc00\":" T("F32", "[1]", "[0,4]") "}", 4, -EBADMSG, "half a surrogate pair" },
+	{ "{\"\\ud800\\uffff\":" T("F32", "[1]", "[0,4]") "}", 4, -EBADMSG, "half a surrogate pair" },
+	{ "{\"\\ud800\\u0041\":" T("F32", "[1]", "[0,4]") "}", 4, -EBADMSG, "half a surrogate pair" },
 	{ "{\"a\\u0000b\":" T("F32", "[1]", "[0,4]") "}", 4, -EBADMSG, "NUL" },
 	/* offsets */
 	{ "{\"a\":" T("F32", "[1]", "[4,8]") "}", 8, -EBADMSG, "InvalidOffset: " },
