@@ -336,14 +336,16 @@ static int parse(int argc, char **argv, struct args *a)
 		case 'c':
 		case 't':
 		case 's':
-			if (cmd_parse_size(optarg, c == 'c' ? &a->cache_bytes : c == 't' ? &a->ticket_bytes : &a->split) ||
+			if (cmd_parse_size(optarg, c == 'c'   ? &a->cache_bytes
+						   : c == 't' ? &a->ticket_bytes
+							      : &a->split) ||
 			    a->split > UINT32_MAX)
 				return cmd_error("bench load", CMD_USAGE, "%s: a size such as 512M is wanted", optarg);
 			break;
 		case 'd':
 			if (cmd_parse_u64(optarg, &n) || !n || n > 4096)
-				return cmd_error("bench load", CMD_USAGE, "--depth %s: a number from 1 to 4096 is wanted",
-						 optarg);
+				return cmd_error("bench load", CMD_USAGE,
+						 "--depth %s: a number from 1 to 4096 is wanted", optarg);
 			a->depth = (uint32_t)n;
 			break;
 		case 'b':

@@ -312,28 +312,8 @@ static int open_routing(struct job *j, struct penstock_error *err)
 	return rc;
 }
 
-static void warn_stream(const struct job *j, const struct penstock_status *st)
-{
-	double tok_s = (double)st->drive_bytes_per_s / (double)j->ses.info.token_bytes;
-	char budget[32], token[32];
-
-	if (strcmp(st->cache_mode, "stream"))
-		return;
-	out_size_text(j->args->cache_bytes, budget, sizeof(budget));
-	out_size_text(j->ses.info.token_bytes, token, sizeof(token));
-	if (st->drive_bytes_per_s)
-		cmd_error("run", 0,
-			  "warning: a cache of %s is below one token's experts (%s): nothing is kept, "
-			  "at most %.2f tok/s at the drive's %.2f GB/s",
-			  budget, token, tok_s, (double)st->drive_bytes_per_s / RUN_GB);
-	else
-		cmd_error("run", 0, "warning: a cache of %s is below one token's experts (%s): nothing is kept", budget,
-			  token);
-}
-
 static int job_open(struct job *j, struct penstock_error *err)
 {
-	struct penstock_status status = { .size = sizeof(status) };
 	int rc;
 
 	rc = run_session_open(&j->ses, j->args, j->args->cache_bytes, err);
@@ -345,11 +325,8 @@ static int job_open(struct job *j, struct penstock_error *err)
 		rc = run_trace_create(j->args->trace_file, j->ses.model, &j->trace, err);
 	if (!rc)
 		rc = run_source_library_create(&j->pass, j->trace, &j->source, err);
-	if (!rc && penstock_status(j->ses.ctx, &status))
-		rc = decoder_fail(err, -EIO, "status of the context");
 	if (rc)
 		return rc;
-	warn_stream(j, &status);
 	j->experts = run_source_library_experts(j->source);
 	j->pass.experts = &j->experts;
 	j->pass.bound = &j->res.bound;

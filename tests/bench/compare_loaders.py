@@ -166,7 +166,7 @@ def measure(args):
                 rows[name].append(run_penstock(args) if name == "penstock" else run_child(name, args))
             except (subprocess.CalledProcessError, OSError, ValueError) as e:
                 failed[name] = str(e)
-            print(f"round {nr + 1}/{args.rounds} {name}", end="\r", file=sys.stderr, flush=True)
+            print(f"round {nr + 1}/{args.rounds}: {name} done", file=sys.stderr, flush=True)
     return rows, failed
 
 
@@ -212,8 +212,9 @@ def main():
         child(args.child, args.model, args.all)
     rows, failed = measure(args)
     table = summary(rows, failed)
-    print(json.dumps({"schema": "penstock.compare_loaders/1", "loaders": table}) if args.json else "", end="\n" if args.json else "")
-    if not args.json:
+    if args.json:
+        print(json.dumps({"schema": "penstock.compare_loaders/1", "loaders": table}))
+    else:
         show(table)
     best = max((r["gb_s"] for r in table if "gb_s" in r and r["loader"] != "penstock"), default=0)
     ours = table[0].get("gb_s", 0)
