@@ -31,14 +31,24 @@ static void decode_golden(const char *name, const char *cache)
 	clean();
 }
 
-TEST(run_decodes_qwen3_moe) { decode_golden("qwen3_moe", SMALL); }
-TEST(run_decodes_mixtral) { decode_golden("mixtral", SMALL); }
-TEST(run_decodes_gpt_oss) { decode_golden("gpt_oss", "192K"); }
+TEST(run_decodes_qwen3_moe)
+{
+	decode_golden("qwen3_moe", SMALL);
+}
+TEST(run_decodes_mixtral)
+{
+	decode_golden("mixtral", SMALL);
+}
+TEST(run_decodes_gpt_oss)
+{
+	decode_golden("gpt_oss", "192K");
+}
 
 TEST(run_reports_what_it_did)
 {
-	static const char *const strings[] = { "route", "io_engine", "io_reason", "direct", "direct_reason", "arch",
-					       "policy", "cache_mode", "device", "isa", "model", "page_reason" };
+	static const char *const strings[] = { "route",		"io_engine", "io_reason", "direct",
+					       "direct_reason", "arch",	     "policy",	  "cache_mode",
+					       "device",	"isa",	     "model",	  "page_reason" };
 	static const char *const objects[] = { "prefill", "decode", "time", "bound" };
 	struct result r = tool("run", golden("qwen3_moe"), "--tokens", "12", "--prompt-tokens", "5", "--batch", "2",
 			       "--cache", SMALL, "--json", "--quiet", NULL);
@@ -69,8 +79,8 @@ TEST(run_reports_what_it_did)
 
 TEST(run_prints_a_table)
 {
-	struct result r = tool("run", golden("qwen3_moe"), "--tokens", "4", "--cache", SMALL, "--verify", "--quiet",
-			       NULL);
+	struct result r =
+		tool("run", golden("qwen3_moe"), "--tokens", "4", "--cache", SMALL, "--verify", "--quiet", NULL);
 
 	ASSERT_EQ(0, r.status);
 	EXPECT_HAS(r.out, "tok/s");
@@ -213,6 +223,31 @@ TEST(run_forces_a_routing)
 	EXPECT_NE(0, memcmp(x, y, 20 * sizeof(*x)));
 	EXPECT_EQ(1, (int)number(&b, "hit_rate"));
 	EXPECT_TRUE(YAJL_IS_TRUE(get(&b, "verified")));
+	done(&a);
+	done(&b);
+	clean();
+}
+
+/* A budget below one token's experts is said, with what to expect, and gives the same bits. */
+TEST(run_streams_below_one_token)
+{
+	char model[256];
+	struct result a, b;
+
+	snprintf(model, sizeof(model), "%s", in_dir("model"));
+	/* a token: six layers of two experts of 24 KiB */
+	a = tool("synth", model, "--arch", "qwen3_moe", "--layers", "6", "--experts", "8", "--top-k", "2", "--hidden",
+		 "64", "--inter", "64", "--heads", "2", "--head-dim", "32", "--kv-heads", "1", "--vocab", "128", NULL);
+	ASSERT_EQ(0, a.status);
+	done(&a);
+	a = tool("run", model, "--tokens", "12", "--cache", "200K", "--verify", "--json", "--quiet", NULL);
+	b = tool("run", model, "--tokens", "12", "--json", "--quiet", NULL);
+	ASSERT_EQ(0, a.status + b.status);
+	EXPECT_HAS(a.err, "below one token's experts");
+	EXPECT_STREQ("stream", YAJL_GET_STRING(get(&a, "cache_mode")));
+	EXPECT_STREQ("cache", YAJL_GET_STRING(get(&b, "cache_mode")));
+	EXPECT_TRUE(YAJL_IS_TRUE(get(&a, "verified")));
+	expect_same_ids(&a, &b, 0);
 	done(&a);
 	done(&b);
 	clean();
