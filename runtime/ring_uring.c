@@ -33,6 +33,8 @@
 /* File numbers at or above this are read by their descriptor. */
 #define FILE_TABLE	1024u
 #define PROBE_LEN	512u
+/* Reads of one submission, of several that are queued: see put_staged(). */
+#define STEP		4u
 #define BUSY_PAUSE_NS	100000
 
 struct uring {
@@ -48,6 +50,10 @@ struct uring {
 	int wake_fd;
 	uint32_t nr_slots;
 	uint32_t nr_fds;
+	/* queued, and not in the ring yet; room for the depth */
+	struct penstock_read **staged;
+	uint32_t nr_staged;
+	uint32_t depth;
 	int *fds;
 	char *why;
 	size_t why_len;
@@ -295,6 +301,12 @@ static int uring_open(uint32_t depth, void **engine, char *why, size_t why_len, 
 		return penstock_err(err, -ENOMEM, "io_uring: %zu bytes", sizeof(*u));
 	u->why = why;
 	u->why_len = why_len;
+	u->depth = depth;
+	u->staged = calloc(depth, sizeof(struct penstock_read *));
+	if (!u->staged) {
+		ret = penstock_err(err, -ENOMEM, "io_uring: %u reads", depth);
+		goto err_free;
+	}
 	u->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (u->wake_fd < 0) {
 		ret = penstock_err(err, -errno, "io_uring: a descriptor to wake it");
@@ -313,6 +325,7 @@ static int uring_open(uint32_t depth, void **engine, char *why, size_t why_len, 
 err_close:
 	close(u->wake_fd);
 err_free:
+	free(u->staged);
 	free(u);
 	return ret;
 }
@@ -324,6 +337,7 @@ static void uring_close(void *engine)
 	io_uring_queue_exit(&u->ring);
 	close(u->wake_fd);
 	free(u->fds);
+	free(u->staged);
 	free(u);
 }
 
@@ -379,15 +393,24 @@ static int uring_set_buffer(void *engine, uint32_t nr, void *base, size_t len)
 static int uring_queue(void *engine, struct penstock_read *r)
 {
 	struct uring *u = engine;
+
+	if (u->nr_staged == u->depth)
+		return -EAGAIN;
+	u->staged[u->nr_staged++] = r;
+	return 0;
+}
+
+static bool put(struct uring *u, struct penstock_read *r)
+{
 	struct io_uring_sqe *sqe;
 	char *dst = (char *)r->dst + r->done;
 	uint32_t len = r->len - r->done;
 	bool slot = u->file_table && r->file < u->nr_slots;
-	int fd = slot ? (int)r->file : u->fds[r->file];
+	int fd = slot ? (int)r->file : r->file < u->nr_fds ? u->fds[r->file] : -1;
 
 	sqe = io_uring_get_sqe(&u->ring);
 	if (!sqe)
-		return -EAGAIN;
+		return false;
 	if (r->buf >= 0 && r->buf < (int32_t)PENSTOCK_RING_MAX_BUFS && u->has_buf[r->buf])
 		io_uring_prep_read_fixed(sqe, fd, dst, len, r->off + r->done, r->buf);
 	else
@@ -395,7 +418,31 @@ static int uring_queue(void *engine, struct penstock_read *r)
 	if (slot)
 		sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, r);
-	return 0;
+	return true;
+}
+
+/*
+ * The kernel gathers the requests of one submission and hands them to the drive
+ * at its end. So many reads go in by steps: the drive works on the first of them
+ * while the next are made. The last step is left to the submission that waits.
+ */
+static int put_staged(struct uring *u)
+{
+	uint32_t i, left;
+	int ret = 0;
+
+	for (i = 0; i < u->nr_staged && put(u, u->staged[i]); ) {
+		i++;
+		if (i % STEP || i == u->nr_staged)
+			continue;
+		ret = io_uring_submit(&u->ring);
+		if (ret < 0)
+			break;
+	}
+	left = u->nr_staged - i;
+	memmove(u->staged, u->staged + i, left * sizeof(*u->staged));
+	u->nr_staged = left;
+	return ret < 0 ? ret : 0;
 }
 
 /* The poll's completion carries the engine's own address. */
@@ -457,7 +504,10 @@ static int uring_enter(void *engine, uint64_t timeout_ns)
 		u->enabled = true;
 	}
 	arm_wake(u);
-	ret = submit_and_wait(u, u->wake_late ? 0 : timeout_ns);
+	ret = put_staged(u);
+	/* what did not fit goes in when there is room again */
+	if (!ret)
+		ret = submit_and_wait(u, u->wake_late ? 0 : timeout_ns);
 	/* EBUSY: completions first; EAGAIN: no memory for requests just now */
 	if (ret == -EAGAIN || ret == -EBUSY)
 		nanosleep(&pause, NULL);
