@@ -102,6 +102,12 @@ static void put_safetensors(const char *name, const char *header, size_t extra)
 
 static yajl_val json;
 
+static void forget(void)
+{
+	yajl_tree_free(json);
+	json = NULL;
+}
+
 static yajl_val at(const char *a, const char *b)
 {
 	const char *path[] = { a, b, NULL };
@@ -124,6 +130,9 @@ static void parse(const char *schema)
 	char why[200];
 	const char *s;
 
+	if (!json)
+		atexit(forget);
+	forget();
 	json = yajl_tree_parse(out, why, sizeof(why));
 	if (!json)
 		TEST_FAIL_(1, "%s in %.200s", why, out);
