@@ -81,8 +81,7 @@ $(B)/obj/kernels/cpu/%_avx512bf16.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavx512f -
 $(B)/obj/kernels/cpu/fast_avx2.o: ISAFLAGS += -mavxvnni
 # One order of summation, one rounding an operation: bits do not depend on the compiler's taste.
 # A variable of its own: of several patterns that match, the last one set wins.
-# Sanitised vector code takes the compiler a minute a file at -O2.
-$(B)/obj/kernels/%.o: FPFLAGS := -ffp-contract=off $(if $(SANFLAGS),-O1)
+$(B)/obj/kernels/%.o: FPFLAGS := -ffp-contract=off
 
 # Other flags, other objects: this file changes only when the command does.
 $(B)/flags: FORCE

@@ -25,7 +25,7 @@ ctx             : api base store index plan ring mem tune slot policy predict ca
 kabi            : api
 kernels         : api kabi simd
 decoder         : api kabi
-tools           : api kabi base store index plan ring mem tune decoder tools/* yajl
+tools           : api kabi base store index plan ring mem tune decoder tools/* yajl simd
 tools/*         : api kabi base tools decoder xxhash
 examples        : api
 tests           : *

@@ -7,7 +7,13 @@
 . "$(dirname "$0")/../tap.sh"
 
 if [ "$(id -u)" -ne 0 ]; then
-	echo '1..0 # SKIP not root'
+	skip 'file systems' 'not root'
+	finish
+	exit 4
+fi
+if ! unshare --mount --propagation private -- true 2>/dev/null; then
+	skip 'file systems' 'no mount namespace to be had here'
+	finish
 	exit 4
 fi
 if [ -z "${PENSTOCK_UNSHARED:-}" ]; then

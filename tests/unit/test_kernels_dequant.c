@@ -64,7 +64,7 @@ TEST(plain_types)
 /* all codes of e4m3fn: bias 7, no infinity, 0x7f and 0xff are NaN */
 TEST(fp8_e4m3_all_codes)
 {
-	uint8_t codes[256];
+	uint8_t codes[256] = { 0 };
 	float got[256], x[256] = { 0 }, y, want;
 	struct penstock_k_mat m = row_of(PENSTOCK_DTYPE_F8_E4M3, codes, 254);
 	float row[254];
