@@ -20,15 +20,10 @@
 #include <unistd.h>
 
 #include "out.h"
+#include "out_buf.h"
 
 #define OUT_DEPTH	16
 #define OUT_COLUMNS	48
-
-struct buf {
-	char *p;
-	size_t len;
-	size_t room;
-};
 
 /* A line of a block, or a cell of a table: offsets into the pool of strings. */
 struct cell {
@@ -43,8 +38,8 @@ enum level { LEVEL_OBJ, LEVEL_ROWS, LEVEL_ROW };
 struct out {
 	bool json;
 	int err;
-	struct buf text;	/* the finished part */
-	struct buf pool;	/* strings of the cells */
+	struct out_buf text;	/* the finished part */
+	struct out_buf pool;	/* strings of the cells */
 	struct cell *cells;
 	size_t nr_cells;
 	size_t room_cells;
@@ -56,142 +51,16 @@ struct out {
 	int silent;		/* text: depth below which nothing is shown, or -1 */
 };
 
+/* The first failure, of whichever part. */
+static int error_of(const struct out *o)
+{
+	return o->err ? o->err : o->text.err ? o->text.err : o->pool.err;
+}
+
 static void fail(struct out *o, int err)
 {
 	if (!o->err)
 		o->err = err;
-}
-
-static bool reserve(struct out *o, struct buf *b, size_t more)
-{
-	size_t room = b->room ? b->room : 4096;
-	char *p;
-
-	if (o->err)
-		return false;
-	if (more <= b->room - b->len)
-		return true;
-	while (room - b->len < more) {
-		if (__builtin_mul_overflow(room, 2, &room)) {
-			fail(o, -ENOMEM);
-			return false;
-		}
-	}
-	p = realloc(b->p, room);
-	if (!p) {
-		fail(o, -ENOMEM);
-		return false;
-	}
-	b->p = p;
-	b->room = room;
-	return true;
-}
-
-static void put(struct out *o, struct buf *b, const char *s, size_t len)
-{
-	if (!reserve(o, b, len + 1))
-		return;
-	memcpy(b->p + b->len, s, len);
-	b->len += len;
-	b->p[b->len] = 0;
-}
-
-static void puts_to(struct out *o, struct buf *b, const char *s)
-{
-	put(o, b, s, strlen(s));
-}
-
-static void pad(struct out *o, struct buf *b, size_t nr)
-{
-	while (nr--)
-		put(o, b, " ", 1);
-}
-
-/* Bytes of the valid UTF-8 sequence at @s, or 0. */
-static size_t utf8_len(const unsigned char *s)
-{
-	size_t len, i;
-	uint32_t c;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] >= 0xc2 && s[0] <= 0xdf)
-		len = 2;
-	else if ((s[0] & 0xf0) == 0xe0)
-		len = 3;
-	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
-		len = 4;
-	else
-		return 0;
-	c = s[0] & (0xff >> (len + 1));
-	for (i = 1; i < len; i++) {
-		if ((s[i] & 0xc0) != 0x80)	/* the terminating NUL stops here too */
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	if (len == 3 && (c < 0x800 || (c >= 0xd800 && c <= 0xdfff)))
-		return 0;
-	if (len == 4 && (c < 0x10000 || c > 0x10ffff))
-		return 0;
-	return len;
-}
-
-static void put_json_string(struct out *o, const char *str)
-{
-	static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
-	const unsigned char *s = (const unsigned char *)str;
-	const char *esc;
-	char hex[8];
-	size_t len;
-
-	put(o, &o->text, "\"", 1);
-	for (; *s; s += len ? len : 1) {
-		len = utf8_len(s);
-		esc = strchr(from, *s);
-		if (!len) {
-			puts_to(o, &o->text, "\xef\xbf\xbd");
-		} else if (esc) {
-			hex[0] = '\\';
-			hex[1] = to[esc - from];
-			put(o, &o->text, hex, 2);
-		} else if (*s < 0x20 || *s == 0x7f) {
-			snprintf(hex, sizeof(hex), "\\u%04x", *s);
-			puts_to(o, &o->text, hex);
-		} else {
-			put(o, &o->text, (const char *)s, len);
-		}
-	}
-	put(o, &o->text, "\"", 1);
-}
-
-/* Text form of a string, into the pool; Return: its offset there. */
-static size_t pool_string(struct out *o, const char *str)
-{
-	const unsigned char *s = (const unsigned char *)str;
-	size_t at = o->pool.len, len;
-	char hex[8];
-
-	for (; *s; s += len ? len : 1) {
-		len = utf8_len(s);
-		if (!len || *s < 0x20 || *s == 0x7f || (len == 2 && s[0] == 0xc2 && s[1] < 0xa0)) {
-			snprintf(hex, sizeof(hex), "\\x%02x", *s);
-			puts_to(o, &o->pool, hex);
-			len = 1;
-		} else {
-			put(o, &o->pool, (const char *)s, len);
-		}
-	}
-	put(o, &o->pool, "", 1);
-	return at;
-}
-
-static size_t width(const char *s)
-{
-	size_t nr = 0;
-
-	for (; *s; s++)
-		nr += (*s & 0xc0) != 0x80;
-	return nr;
 }
 
 static const char *pooled(const struct out *o, size_t at)
@@ -204,7 +73,7 @@ static void add_cell(struct out *o, const char *label, const char *value, bool r
 	size_t room = o->room_cells ? o->room_cells * 2 : 64;
 	struct cell *c;
 
-	if (o->err)
+	if (error_of(o))
 		return;
 	if (o->nr_cells == o->room_cells) {
 		c = reallocarray(o->cells, room, sizeof(*c));
@@ -216,12 +85,12 @@ static void add_cell(struct out *o, const char *label, const char *value, bool r
 		o->room_cells = room;
 	}
 	c = &o->cells[o->nr_cells];
-	c->label = pool_string(o, label);
-	c->value = pool_string(o, value);
+	c->label = out_buf_visible(&o->pool, label);
+	c->value = out_buf_visible(&o->pool, value);
 	c->right = right;
 	c->first = o->row_started;
 	o->row_started = false;
-	if (!o->err)
+	if (!error_of(o))
 		o->nr_cells++;
 }
 
@@ -242,33 +111,33 @@ static void flush_block(struct out *o)
 {
 	size_t i, w, wide = 0;
 
-	if (o->err || o->table >= 0)
+	if (error_of(o) || o->table >= 0)
 		return;
 	for (i = 0; i < o->nr_cells; i++) {
-		w = width(pooled(o, o->cells[i].label));
+		w = out_buf_width(pooled(o, o->cells[i].label));
 		wide = w > wide ? w : wide;
 	}
 	for (i = 0; i < o->nr_cells; i++) {
 		const char *label = pooled(o, o->cells[i].label);
 
-		pad(o, &o->text, indent(o));
-		puts_to(o, &o->text, label);
-		pad(o, &o->text, wide - width(label) + 2);
-		puts_to(o, &o->text, pooled(o, o->cells[i].value));
-		puts_to(o, &o->text, "\n");
+		out_buf_pad(&o->text, indent(o));
+		out_buf_puts(&o->text, label);
+		out_buf_pad(&o->text, wide - out_buf_width(label) + 2);
+		out_buf_puts(&o->text, pooled(o, o->cells[i].value));
+		out_buf_puts(&o->text, "\n");
 	}
 	forget_cells(o);
 }
 
 static void put_cell(struct out *o, const char *s, size_t wide, bool right, bool last)
 {
-	size_t gap = wide - width(s);
+	size_t gap = wide - out_buf_width(s);
 
 	if (right)
-		pad(o, &o->text, gap);
-	puts_to(o, &o->text, s);
+		out_buf_pad(&o->text, gap);
+	out_buf_puts(&o->text, s);
 	if (!last)
-		pad(o, &o->text, (right ? 0 : gap) + 2);
+		out_buf_pad(&o->text, (right ? 0 : gap) + 2);
 }
 
 /* The number of columns of the row that starts at cell @i. */
@@ -286,7 +155,7 @@ static void flush_table(struct out *o)
 	size_t wide[OUT_COLUMNS] = { 0 }, nr, i, k, w;
 	bool right[OUT_COLUMNS];
 
-	if (o->err || !o->nr_cells)
+	if (error_of(o) || !o->nr_cells)
 		return;
 	nr = row_columns(o, 0);
 	if (nr > OUT_COLUMNS) {
@@ -294,7 +163,7 @@ static void flush_table(struct out *o)
 		return;
 	}
 	for (k = 0; k < nr; k++) {
-		wide[k] = width(pooled(o, o->cells[k].label));
+		wide[k] = out_buf_width(pooled(o, o->cells[k].label));
 		right[k] = o->cells[k].right;
 	}
 	for (i = 0, k = 0; i < o->nr_cells; i++, k++) {
@@ -302,19 +171,19 @@ static void flush_table(struct out *o)
 			k = 0;
 		if (k >= nr)
 			continue;
-		w = width(pooled(o, o->cells[i].value));
+		w = out_buf_width(pooled(o, o->cells[i].value));
 		wide[k] = w > wide[k] ? w : wide[k];
 	}
-	pad(o, &o->text, indent(o));
+	out_buf_pad(&o->text, indent(o));
 	for (k = 0; k < nr; k++)
 		put_cell(o, pooled(o, o->cells[k].label), wide[k], right[k], k + 1 == nr);
-	puts_to(o, &o->text, "\n");
+	out_buf_puts(&o->text, "\n");
 	for (i = 0; i < o->nr_cells; i += row_columns(o, i)) {
 		w = row_columns(o, i);
-		pad(o, &o->text, indent(o));
+		out_buf_pad(&o->text, indent(o));
 		for (k = 0; k < w && k < nr; k++)
 			put_cell(o, pooled(o, o->cells[i + k].value), wide[k], right[k], k + 1 == w || k + 1 == nr);
-		puts_to(o, &o->text, "\n");
+		out_buf_puts(&o->text, "\n");
 	}
 	forget_cells(o);
 }
@@ -324,16 +193,16 @@ static void heading(struct out *o, const char *label)
 {
 	size_t at;
 
-	if (o->err)
+	if (error_of(o))
 		return;
 	if (o->text.len && o->depth <= 1)
-		puts_to(o, &o->text, "\n");
-	pad(o, &o->text, indent(o));
-	at = pool_string(o, label);
-	if (o->err)
+		out_buf_puts(&o->text, "\n");
+	out_buf_pad(&o->text, indent(o));
+	at = out_buf_visible(&o->pool, label);
+	if (error_of(o))
 		return;
-	puts_to(o, &o->text, pooled(o, at));
-	puts_to(o, &o->text, ":\n");
+	out_buf_puts(&o->text, pooled(o, at));
+	out_buf_puts(&o->text, ":\n");
 	o->pool.len = at;
 }
 
@@ -345,12 +214,12 @@ static bool json_key(struct out *o, const char *key)
 	if (o->level[d] != LEVEL_ROWS && !key)
 		return false;
 	if (o->used[d])
-		put(o, &o->text, ",", 1);
+		out_buf_put(&o->text, ",", 1);
 	o->used[d] = true;
 	if (o->level[d] == LEVEL_ROWS)
 		return true;
-	put_json_string(o, key);
-	put(o, &o->text, ":", 1);
+	out_buf_json(&o->text, key);
+	out_buf_put(&o->text, ":", 1);
 	return true;
 }
 
@@ -362,7 +231,7 @@ static bool text_wants(const struct out *o, const char *label)
 /* A single value, already formatted for either form. */
 static void value(struct out *o, const char *label, const char *key, const char *json, const char *text, bool right)
 {
-	if (o->err)
+	if (error_of(o))
 		return;
 	if (o->level[o->depth - 1] == LEVEL_ROWS) {	/* a value needs a row around it */
 		fail(o, -EINVAL);
@@ -370,7 +239,7 @@ static void value(struct out *o, const char *label, const char *key, const char 
 	}
 	if (o->json) {
 		if (json_key(o, key))
-			puts_to(o, &o->text, json);
+			out_buf_puts(&o->text, json);
 	} else if (text_wants(o, label)) {
 		add_cell(o, label, text, right);
 	}
@@ -378,7 +247,7 @@ static void value(struct out *o, const char *label, const char *key, const char 
 
 static bool push(struct out *o, enum level level)
 {
-	if (o->err)
+	if (error_of(o))
 		return false;
 	if (o->depth == OUT_DEPTH) {
 		fail(o, -EINVAL);
@@ -392,7 +261,7 @@ static bool push(struct out *o, enum level level)
 
 static bool pop(struct out *o, enum level level)
 {
-	if (o->err)
+	if (error_of(o))
 		return false;
 	if (o->depth < 2 || o->level[o->depth - 1] != level) {
 		fail(o, -EINVAL);
@@ -413,7 +282,7 @@ struct out *out_begin(const char *schema, bool json)
 	o->silent = -1;
 	push(o, LEVEL_OBJ);
 	if (json) {
-		put(o, &o->text, "{", 1);
+		out_buf_put(&o->text, "{", 1);
 		out_str(o, NULL, "schema", schema);
 	}
 	return o;
@@ -426,22 +295,22 @@ int out_end(struct out *o)
 	int rc;
 
 	if (o->json)
-		puts_to(o, &o->text, "}\n");
+		out_buf_puts(&o->text, "}\n");
 	else
 		flush_block(o);
 	if (o->depth != 1)
 		fail(o, -EINVAL);
 	/* what the command printed by stdio comes first */
-	if (!o->err && fflush(stdout))
+	if (!error_of(o) && fflush(stdout))
 		fail(o, -errno);
-	while (!o->err && at < o->text.len) {
+	while (!error_of(o) && at < o->text.len) {
 		n = write(STDOUT_FILENO, o->text.p + at, o->text.len - at);
 		if (n >= 0)
 			at += (size_t)n;
 		else if (errno != EINTR)
 			fail(o, -errno);
 	}
-	rc = o->err;
+	rc = error_of(o);
 	free(o->text.p);
 	free(o->pool.p);
 	free(o->cells);
@@ -455,13 +324,13 @@ void out_str(struct out *o, const char *label, const char *key, const char *v)
 		out_null(o, label, key);
 		return;
 	}
-	if (o->err)
+	if (error_of(o))
 		return;
 	if (o->json) {
 		if (o->level[o->depth - 1] == LEVEL_ROWS)
 			fail(o, -EINVAL);
 		else if (json_key(o, key))
-			put_json_string(o, v);
+			out_buf_json(&o->text, v);
 		return;
 	}
 	value(o, label, key, "", v, false);
@@ -510,7 +379,7 @@ void out_f64(struct out *o, const char *label, const char *key, double v, int di
 
 void out_heading(struct out *o, const char *label)
 {
-	if (o->json || o->err || o->silent >= 0 || o->table >= 0)
+	if (o->json || error_of(o) || o->silent >= 0 || o->table >= 0)
 		return;
 	flush_block(o);
 	heading(o, label);
@@ -518,13 +387,13 @@ void out_heading(struct out *o, const char *label)
 
 void out_obj_begin(struct out *o, const char *label, const char *key)
 {
-	if (o->err)
+	if (error_of(o))
 		return;
 	if (o->json) {
 		if (o->level[o->depth - 1] == LEVEL_ROWS || !key)
 			fail(o, -EINVAL);
 		else if (json_key(o, key))
-			put(o, &o->text, "{", 1);
+			out_buf_put(&o->text, "{", 1);
 	} else if (o->silent < 0 && !label) {
 		o->silent = o->depth;
 	} else if (o->silent < 0 && o->table < 0) {
@@ -537,7 +406,7 @@ void out_obj_begin(struct out *o, const char *label, const char *key)
 void out_obj_end(struct out *o)
 {
 	if (o->json) {
-		put(o, &o->text, "}", 1);
+		out_buf_put(&o->text, "}", 1);
 		pop(o, LEVEL_OBJ);
 		return;
 	}
@@ -548,13 +417,13 @@ void out_obj_end(struct out *o)
 
 void out_rows_begin(struct out *o, const char *label, const char *key)
 {
-	if (o->err)
+	if (error_of(o))
 		return;
 	if (o->json) {
 		if (o->level[o->depth - 1] == LEVEL_ROWS || !key)
 			fail(o, -EINVAL);
 		else if (json_key(o, key))
-			put(o, &o->text, "[", 1);
+			out_buf_put(&o->text, "[", 1);
 	} else if (o->silent < 0 && (!label || o->table >= 0)) {
 		/* a table within a table has no place in text */
 		o->silent = o->depth;
@@ -568,7 +437,7 @@ void out_rows_begin(struct out *o, const char *label, const char *key)
 
 void out_row_begin(struct out *o)
 {
-	if (o->err)
+	if (error_of(o))
 		return;
 	if (o->level[o->depth - 1] != LEVEL_ROWS) {
 		fail(o, -EINVAL);
@@ -576,7 +445,7 @@ void out_row_begin(struct out *o)
 	}
 	if (o->json) {
 		json_key(o, NULL);
-		put(o, &o->text, "{", 1);
+		out_buf_put(&o->text, "{", 1);
 	}
 	if (o->silent < 0)
 		o->row_started = true;
@@ -586,22 +455,22 @@ void out_row_begin(struct out *o)
 void out_row_end(struct out *o)
 {
 	if (o->json)
-		put(o, &o->text, "}", 1);
+		out_buf_put(&o->text, "}", 1);
 	pop(o, LEVEL_ROW);
 }
 
 void out_rows_end(struct out *o)
 {
 	if (o->json)
-		put(o, &o->text, "]", 1);
+		out_buf_put(&o->text, "]", 1);
 	if (!pop(o, LEVEL_ROWS) || o->json)
 		return;
 	if (o->silent == o->depth) {
 		o->silent = -1;
 	} else if (o->table == o->depth) {
 		if (!o->nr_cells) {
-			pad(o, &o->text, indent(o));
-			puts_to(o, &o->text, "  none\n");
+			out_buf_pad(&o->text, indent(o));
+			out_buf_puts(&o->text, "  none\n");
 		}
 		flush_table(o);
 		o->table = -1;
@@ -613,24 +482,26 @@ void out_rows_end(struct out *o)
 static void numbers(struct out *o, const char *label, const char *key, const int32_t *small,
 		    const uint64_t *large, uint64_t nr)
 {
-	struct buf list = { 0 };
+	struct out_buf list = { 0 };
 	char num[24];
 	uint64_t i;
 
-	if (o->err || (o->json ? !key : !text_wants(o, label)))
+	if (error_of(o) || (o->json ? !key : !text_wants(o, label)))
 		return;
-	puts_to(o, &list, o->json ? "[" : "");
+	out_buf_puts(&list, o->json ? "[" : "");
 	for (i = 0; i < nr; i++) {
 		if (i)
-			puts_to(o, &list, o->json ? "," : " ");
+			out_buf_puts(&list, o->json ? "," : " ");
 		if (small)
 			snprintf(num, sizeof(num), "%" PRId32, small[i]);
 		else
 			snprintf(num, sizeof(num), "%" PRIu64, large[i]);
-		puts_to(o, &list, num);
+		out_buf_puts(&list, num);
 	}
-	puts_to(o, &list, o->json ? "]" : "");
-	if (!o->err)
+	out_buf_puts(&list, o->json ? "]" : "");
+	if (list.err)
+		fail(o, list.err);
+	else
 		value(o, label, key, list.p, nr ? list.p : "-", false);
 	free(list.p);
 }
