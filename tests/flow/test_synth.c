@@ -126,8 +126,8 @@ static uint64_t expert_hash(struct penstock_index *ix, uint32_t layer, uint32_t 
 }
 
 /* Standard deviation of a part's weights, as the kernels read them. */
-static double spread(struct penstock_index *ix, const struct penstock_layer_info *info, const struct penstock_extent *ext,
-		     uint32_t part)
+static double spread(struct penstock_index *ix, const struct penstock_layer_info *info,
+		     const struct penstock_extent *ext, uint32_t part)
 {
 	const struct penstock_part *p = &info->parts[part];
 	struct penstock_k_mat mat = {

@@ -210,8 +210,8 @@ struct list {
 };
 
 /* Counts where there is no room yet. */
-static void add(struct list *l, uint32_t role, uint32_t layer, uint32_t expert, uint32_t nr, uint64_t rows, uint64_t cols,
-		uint32_t nr_dims, bool scale)
+static void add(struct list *l, uint32_t role, uint32_t layer, uint32_t expert, uint32_t nr, uint64_t rows,
+		uint64_t cols, uint32_t nr_dims, bool scale)
 {
 	struct synth_model *m = l->m;
 	struct synth_tensor t = {
