@@ -75,10 +75,10 @@ examples: $(EXAMPLES)
 
 # Vector kernels are compiled for their instruction set, and chosen at run time.
 $(B)/obj/kernels/cpu/%_avx2.o: ISAFLAGS := -mavx2 -mfma -mf16c
+$(B)/obj/kernels/cpu/%_avxvnni.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavxvnni
 $(B)/obj/kernels/cpu/%_avx512.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 $(B)/obj/kernels/cpu/%_avx512bf16.o: ISAFLAGS := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx512vnni
 # AVX_VNNI came after AVX-512's; CPUs without AVX-512 have it.
-$(B)/obj/kernels/cpu/fast_avx2.o: ISAFLAGS += -mavxvnni
 # One order of summation, one rounding an operation: bits do not depend on the compiler's taste.
 # A variable of its own: of several patterns that match, the last one set wins.
 $(B)/obj/kernels/%.o: FPFLAGS := -ffp-contract=off

@@ -191,7 +191,8 @@ enum penstock_group_score {
 
 #define PENSTOCK_ROUTER_F_RENORM	(1u << 0)	/* weights divided by their sum */
 #define PENSTOCK_ROUTER_F_INPUT_SCALE	(1u << 1)	/* Llama 4: the score multiplies the expert's input */
-#define PENSTOCK_ROUTER_F_GROUP_MASK_INF (1u << 2)	/* masked groups are -inf (llama.cpp), not 0 (transformers) */
+/* masked groups are -inf (llama.cpp; DeepSeek-V3 in transformers 5), not 0 (transformers 4; DeepSeek-V2) */
+#define PENSTOCK_ROUTER_F_GROUP_MASK_INF (1u << 2)
 
 /**
  * struct penstock_k_router - how logits become expert ids and weights

@@ -27,7 +27,8 @@ INL void F(add)(vf (*acc)[4], const struct head *h, const uint8_t *p, int j, con
 	for (t = 0; t < T; t++)
 #pragma GCC unroll 4
 		for (i = 0; i < UV; i++)
-			acc[t][2 * odd + (i & 1)] = v_fma(w[i], v_load(x + t * ldx + i * VW), acc[t][2 * odd + (i & 1)]);
+			acc[t][2 * odd + (i & 1)] = v_fma(w[i], v_load(x + t * ldx + i * VW),
+							  acc[t][2 * odd + (i & 1)]);
 }
 
 /* the columns after the last whole unit, as floats and zeros */

@@ -105,7 +105,8 @@ static double norm2(const double *v, size_t n)
 }
 
 /* relative to the length of the output: @tol */
-static void check_expert(int isa, unsigned int flags, struct expert *x, size_t nt, bool gathered, bool scaled, double tol)
+static void check_expert(int isa, unsigned int flags, struct expert *x, size_t nt, bool gathered, bool scaled,
+			 double tol)
 {
 	struct penstock_pool *pool = pool_or_null(2, isa, flags);
 	size_t h = x->e.gate.cols, ldx = h + 3, ldy = h + 1, t, i;
@@ -207,7 +208,8 @@ TEST(expert_same_bits_with_any_number_of_threads)
 			pool = pool_or_null(threads, isas[j % NR_ISAS], flags);
 			if (!pool)
 				continue;
-			ASSERT_EQ(0, penstock_k_expert_ffn(pool, &x.e, in, 300, NULL, NULL, 5, y[threads], 300, scratch));
+			ASSERT_EQ(0, penstock_k_expert_ffn(pool, &x.e, in, 300, NULL, NULL, 5, y[threads], 300,
+							   scratch));
 			penstock_pool_destroy(pool);
 		}
 		EXPECT_EQ(0, memcmp(y[1], y[2], 5 * 300 * sizeof(float)));
@@ -295,7 +297,8 @@ TEST(rmsnorm_in_and_out_of_place)
 				for (sum = 0, i = 0; i < h; i++)
 					sum += (double)x[t * h + i] * x[t * h + i];
 				for (i = 0; i < h; i++)
-					NEAR(x[t * h + i] / sqrt(sum / (double)h + 1e-5) * (w ? w[i] : 1), y[t * h + i], 2e-6);
+					NEAR(x[t * h + i] / sqrt(sum / (double)h + 1e-5) * (w ? w[i] : 1),
+					     y[t * h + i], 2e-6);
 			}
 			penstock_k_rmsnorm(pool, x, h, w, 1e-5f, 3, h, x, h);
 			EXPECT_EQ(0, memcmp(x, y, 3 * h * sizeof(float)));

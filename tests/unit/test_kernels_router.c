@@ -217,7 +217,8 @@ TEST(nan_tokens_are_counted_and_get_no_expert)
 
 TEST(infinite_logits)
 {
-	static const float one[4] = { 0, -INFINITY, 1, -INFINITY }, none[4] = { -INFINITY, -INFINITY, -INFINITY, -INFINITY };
+	static const float one[4] = { 0, -INFINITY, 1, -INFINITY };
+	static const float none[4] = { -INFINITY, -INFINITY, -INFINITY, -INFINITY };
 	static const float plus[4] = { 0, INFINITY, 1, 2 };
 	static const float nan_bias[4] = { 0, NAN, 0, 0 };
 	struct penstock_k_router r = { .score = PENSTOCK_SCORE_SOFTMAX, .nr_experts = 4, .top_k = 3, .scale = 1 };
@@ -247,7 +248,11 @@ TEST(impossible_parameters_are_refused)
 	int32_t ids[8];
 	float w[8];
 
-#define BAD(change) do { struct penstock_k_router r = good; change; EXPECT_EQ(-EINVAL, route1(&r, groups, ids, w)); } while (0)
+#define BAD(change) do {						\
+	struct penstock_k_router r = good;				\
+	change;								\
+	EXPECT_EQ(-EINVAL, route1(&r, groups, ids, w));			\
+} while (0)
 	EXPECT_EQ(0, route1(&good, groups, ids, w));
 	BAD(r.score = 3);
 	BAD(r.group_score = 2);
