@@ -70,6 +70,8 @@ struct bench_io_fio {
 
 /** bench_io_fio_prepare() - see that there are 2 MiB pages for @bytes; root fills the pool for it */
 void bench_io_fio_prepare(struct bench_io_fio *f, uint64_t bytes);
+/** bench_io_fio_without_huge() - fio failed: try 4 KiB pages. Return: whether it had others */
+bool bench_io_fio_without_huge(struct bench_io_fio *f);
 /** bench_io_fio_restore() - put the pool back as it was */
 void bench_io_fio_restore(struct bench_io_fio *f);
 /** bench_io_fio_run() - one round. Return: 0; -ENOENT no fio here; -EPROTO its answer is not understood; -EIO it failed */

@@ -82,6 +82,15 @@ void bench_io_fio_restore(struct bench_io_fio *f)
 	f->restore = -1;
 }
 
+bool bench_io_fio_without_huge(struct bench_io_fio *f)
+{
+	if (f->page_size != HUGE)
+		return false;
+	f->page_size = 4096;
+	f->page_why = "fio failed with huge pages: others have taken them from the pool";
+	return true;
+}
+
 struct arguments {
 	char text[NR_ARGS][300];
 	char *argv[NR_ARGS + 1];

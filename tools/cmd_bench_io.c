@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../runtime/err.h"
 #include "bench_io.h"
 #include "cmd.h"
 #include "out.h"
@@ -132,6 +133,10 @@ static int run_block(const struct args *a, uint64_t block, struct series *s, str
 	if (a->fio)
 		bench_io_fio_prepare(&fio, block * job.depth * job.jobs);
 	ret = run_rounds(a, &job, ours, &fio, s, err);
+	if (ret == -EIO && a->fio && bench_io_fio_without_huge(&fio)) {
+		penstock_err_clear(err);
+		ret = run_rounds(a, &job, ours, &fio, s, err);
+	}
 	if (a->fio)
 		bench_io_fio_restore(&fio);
 	set->direct = job.direct;
