@@ -109,7 +109,8 @@ void penstock_plan_read(const struct penstock_range *r, uint64_t i, uint32_t spl
 		.buf = -1,
 		.off = r->off + skip,
 		.len = (uint32_t)penstock_min_u64(split, r->len - skip),
-		.dst = (char *)slot + r->slot_off + skip,
+		/* an integer sum: a plan may be made for a slot that is not there */
+		.dst = (void *)((uintptr_t)slot + r->slot_off + skip),
 	};
 	out->need = r->need > skip ? (uint32_t)penstock_min_u64(out->len, r->need - skip) : 0;
 }
