@@ -22,6 +22,7 @@
 #define SMALL_READ	4096u
 /* At least this many full rounds of a depth, lest a point is one lucky batch. */
 #define LEAST_ROUNDS	2u
+#define PASSES		3u
 
 static const struct penstock_tune_point grid[] = {
 	{ 4, 256u << 10, 0 }, { 4, 512u << 10, 0 }, { 4, 1u << 20, 0 }, { 8, 512u << 10, 0 },
@@ -183,29 +184,49 @@ static int measure_point(struct job *j, struct penstock_tune_point *p, uint64_t 
 }
 
 /*
- * What is left is shared by the points left. One whose rounds would take more than
- * all that is left, at the speed seen so far, ends the series.
+ * One pass over the grid; a point keeps its best pass, since what disturbs a
+ * measurement makes it slower. What is left is shared by the points left. One whose
+ * rounds would take more than all that is left, at the speed seen so far, ends the series.
  */
-static int measure_grid(struct job *j, uint64_t deadline, struct penstock_tune_point *points,
+static int measure_pass(struct job *j, uint64_t deadline, struct penstock_tune_point *points,
 			struct penstock_error *err)
 {
+	struct penstock_tune_point p;
 	uint64_t now, window, fastest = 0;
 	double least_ns;
 	uint32_t i;
 	int ret;
 
 	for (i = 0; i < NR_GRID; i++) {
+		fastest = penstock_max_u64(fastest, points[i].bytes_per_s);
 		now = penstock_now_ns();
 		least_ns = fastest ? (LEAST_ROUNDS + 1.0) * (double)product(&points[i]) * 1e9 / (double)fastest : 0;
-		if (i && (now >= deadline || least_ns > (double)(deadline - now)))
+		if (fastest && (now >= deadline || least_ns > (double)(deadline - now)))
 			return 0;
 		window = now < deadline ? (deadline - now) / (NR_GRID - i) : 0;
 		/* the reads in flight at the end of a window run out after it */
 		window -= penstock_min_u64(window / 2, (uint64_t)least_ns / (LEAST_ROUNDS + 1));
-		ret = measure_point(j, &points[i], window, err);
+		p = points[i];
+		ret = measure_point(j, &p, window, err);
 		if (ret)
 			return ret;
-		fastest = penstock_max_u64(fastest, points[i].bytes_per_s);
+		points[i].bytes_per_s = penstock_max_u64(points[i].bytes_per_s, p.bytes_per_s);
+		fastest = penstock_max_u64(fastest, p.bytes_per_s);
+	}
+	return 0;
+}
+
+/* Passes take turns over all points, so that a bad moment does not fall on one of them alone. */
+static int measure_grid(struct job *j, uint64_t begin, uint64_t deadline, struct penstock_tune_point *points,
+			struct penstock_error *err)
+{
+	uint64_t i, all = deadline > begin ? deadline - begin : 0;
+	int ret;
+
+	for (i = 1; i <= PASSES; i++) {
+		ret = measure_pass(j, begin + all * i / PASSES, points, err);
+		if (ret)
+			return ret;
 	}
 	return 0;
 }
@@ -223,7 +244,7 @@ static int measure(struct job *j, uint64_t begin, uint64_t budget_ns, struct pen
 	memcpy(points, grid, sizeof(points));
 	ret = measure_latency(j, begin + budget_ns / 8, &out->latency_ns, err);
 	if (!ret)
-		ret = measure_grid(j, begin + budget_ns / 4 * 3, points, err);
+		ret = measure_grid(j, penstock_now_ns(), begin + budget_ns / 4 * 3, points, err);
 	if (ret)
 		return ret;
 	chosen = penstock_tune_choose(points, NR_GRID);

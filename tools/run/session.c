@@ -135,6 +135,8 @@ static int open_model(struct run_session *s, uint64_t cache_bytes, struct pensto
 	opts.device = s->args->device;
 	opts.route = s->args->route;
 	opts.policy = s->args->policy;
+	/* one thread decodes: it drives the I/O itself, which saves two thread switches a layer */
+	opts.flags = PENSTOCK_F_CALLER_PROGRESS;
 	opts.log = log_line;
 	rc = penstock_open(&opts, &s->ctx, err);
 	if (rc)
