@@ -35,7 +35,7 @@
 #define MAP_HUGE_2MB (21 << 26)
 #endif
 
-/* Preferred, not bound: a full node must not end the process. A refusal costs speed only, and no text has room for it. */
+/* Preferred, not bound: a full node must not end the process. A refusal costs speed only. */
 static void prefer_node(void *base, size_t len, int node)
 {
 	unsigned long mask[MAX_NODES / (8 * sizeof(unsigned long))] = { 0 };
@@ -124,7 +124,7 @@ static void name_pages(struct penstock_mem *m)
 	if (huge == m->len)
 		m->why = "transparent";
 	else if (huge)
-		m->why = "4 KiB pages among transparent huge ones: memory is fragmented, and hugetlbfs has too few pages";
+		m->why = "4 KiB pages among transparent ones: memory is fragmented, and hugetlbfs has too few";
 	else if (thp_never())
 		m->why = "hugetlbfs has too few pages, and transparent huge pages are off";
 	else

@@ -24,8 +24,8 @@
 #define QUICK_TRIES	16u
 #define MAX_TRIES	4096u
 #define TRY_PAUSE_NS	50000
-/* Rounds without progress at an unaligned place that O_DIRECT refuses. */
-#define STUCK_TRIES	2u
+/* Returns to a block from an unaligned place that O_DIRECT refuses: a ragged end now and then is no end of the file. */
+#define STUCK_TRIES	16u
 
 struct penstock_ring {
 	const struct penstock_ring_ops *ops;

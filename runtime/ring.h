@@ -84,7 +84,10 @@ uint64_t penstock_ring_retries(const struct penstock_ring *r);
 
 /** penstock_ring_set_files() - descriptors by file number, replacing those before. Return: 0; -ENOMEM. */
 int penstock_ring_set_files(struct penstock_ring *r, const int *fds, uint32_t nr);
-/** penstock_ring_set_buffer() - register memory as buffer @nr (NULL: unregister). Return: 0; 1 refused, not an error; -EINVAL. */
+/**
+ * penstock_ring_set_buffer() - register memory as buffer @nr (NULL: unregister)
+ * Return: 0; 1 refused, which is no error; -EINVAL @nr or @len out of range; -ESTALE in a child after fork.
+ */
 int penstock_ring_set_buffer(struct penstock_ring *r, uint32_t nr, void *base, size_t len);
 
 /**

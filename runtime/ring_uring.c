@@ -136,8 +136,8 @@ void penstock_uring_refusal(int code, const char *step, const char *sysctl, size
 		snprintf(why, why_len, "io_uring: %s: %s: %s is %d: off for everybody", step, strerrordesc_np(-code),
 			 sysctl, disabled);
 	else if (code == -EPERM)
-		snprintf(why, why_len, "io_uring: %s: %s: a seccomp filter (as in the default profile of containers) or "
-			 "a security module refuses it (%s is %d)", step, strerrordesc_np(-code), sysctl, disabled);
+		snprintf(why, why_len, "io_uring: %s: %s: a seccomp filter (as in the default profile of containers) "
+			 "or a security module refuses it (%s is %d)", step, strerrordesc_np(-code), sysctl, disabled);
 	else if (code == -ENOSYS)
 		snprintf(why, why_len, "io_uring: %s: %s: the kernel has none, or a seccomp filter hides it", step,
 			 strerrordesc_np(-code));

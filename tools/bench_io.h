@@ -74,7 +74,7 @@ void bench_io_fio_prepare(struct bench_io_fio *f, uint64_t bytes);
 bool bench_io_fio_without_huge(struct bench_io_fio *f);
 /** bench_io_fio_restore() - put the pool back as it was */
 void bench_io_fio_restore(struct bench_io_fio *f);
-/** bench_io_fio_run() - one round. Return: 0; -ENOENT no fio here; -EPROTO its answer is not understood; -EIO it failed */
+/** bench_io_fio_run() - one round. Return: 0; -ENOENT no fio; -EPROTO its answer is not understood; -EIO it failed */
 int bench_io_fio_run(const struct bench_io_fio *f, const struct bench_io_job *job, struct bench_io_round *r,
 		     struct penstock_error *err);
 /** bench_io_fio_parse() - fio's JSON, after whatever it printed before. Return: 0; -EPROTO; -EIO its jobs failed */

@@ -134,7 +134,8 @@ static int open_ring(struct worker *w)
 		return penstock_err(&w->err, ret, "ring: its file");
 	/* a refusal is in penstock_ring_why() */
 	for (at = 0; at < len; at += piece)
-		(void)penstock_ring_set_buffer(w->ring, nr++, (char *)w->mem.base + at, penstock_min_u64(len - at, piece));
+		(void)penstock_ring_set_buffer(w->ring, nr++, (char *)w->mem.base + at,
+					       penstock_min_u64(len - at, piece));
 	for (i = 0; i < job->depth; i++) {
 		w->reads[i].dst = (char *)w->mem.base + i * job->block;
 		w->reads[i].buf = (int32_t)(i * job->block / piece);

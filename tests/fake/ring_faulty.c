@@ -25,6 +25,8 @@ struct ring_faulty_plan {
 	uint32_t idle_chance;
 	/* as O_DIRECT: offsets and results are multiples of this, else EINVAL; 0 = any */
 	uint32_t block;
+	/* with @block: short reads may end inside of one */
+	bool ragged;
 	/* a short read brings at most this much; 0 = up to all */
 	uint32_t short_most;
 	/* claim one byte more than was asked for */
@@ -137,7 +139,7 @@ static int ring_faulty_do(struct ring_faulty *f, const struct penstock_read *r)
 		if (len > most)
 			len = most;
 		len = 1 + ring_faulty_random() % len;
-		if (p->block)
+		if (p->block && !p->ragged)
 			len = (len + p->block - 1) / p->block * p->block;
 	}
 	got = pread(f->fds[r->file], (char *)r->dst + r->done, len, (off_t)off);

@@ -72,6 +72,21 @@ TEST(ring_goes_on_at_blocks_where_only_blocks_are_taken)
 	penstock_store_close(&store);
 }
 
+TEST(ring_goes_back_to_a_block_after_an_end_inside_of_one)
+{
+	uint64_t seed;
+
+	add_file();
+	for (seed = 0; seed < 4; seed++) {
+		struct ring_faulty_plan plan = { .seed = seed, .short_chance = 60, .block = 512, .ragged = true };
+
+		EXPECT_EQ(0, run(plan, seed % 2 ? 32 : 1, 200, false));
+		EXPECT_GT(ring_faulty_plan.nr_faults, 40);
+		EXPECT_LT(ring_faulty_plan.nr_reads, 600);
+	}
+	penstock_store_close(&store);
+}
+
 TEST(ring_ends_with_reads_of_a_few_bytes)
 {
 	struct ring_faulty_plan plan = { .seed = 7, .short_chance = 256, .short_most = 7 };
