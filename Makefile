@@ -140,7 +140,7 @@ $(B)/examples/%: Documentation/examples/%.c $(B)/libpenstock.a
 
 ## check: build and run all tests that need no root, GPU or module (SAN=1: ASan + UBSan, SAN=thread: TSan)
 check: all tests
-	$(Q)tests/run.sh $(B) $(TESTS) $(TEST_SCRIPTS)
+	$(Q)$(if $(filter thread,$(SAN)),TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' )tests/run.sh $(B) $(TESTS) $(TEST_SCRIPTS)
 
 # A fuzz target: one file, with libFuzzer's main().
 FUZZ_SECONDS ?= 60
