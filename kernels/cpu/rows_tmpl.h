@@ -32,7 +32,7 @@ INL void F(add)(vf (*acc)[4], const struct head *h, const uint8_t *p, int j, con
 }
 
 /* the columns after the last whole unit, as floats and zeros */
-INL void F(add_tail)(vf (*acc)[4], const struct tail *tail, const int odd, const int T)
+INL void F(add_tail)(vf (*acc)[4], const struct tail *tail, const int T)
 {
 	int t, i;
 
@@ -40,8 +40,7 @@ INL void F(add_tail)(vf (*acc)[4], const struct tail *tail, const int odd, const
 	for (t = 0; t < T; t++)
 #pragma GCC unroll 4
 		for (i = 0; i < UV; i++)
-			acc[t][2 * odd + (i & 1)] = v_fma(v_load(tail->w + i * VW), v_load(tail->x[t] + i * VW),
-							  acc[t][2 * odd + (i & 1)]);
+			acc[t][i & 1] = v_fma(v_load(tail->w + i * VW), v_load(tail->x[t] + i * VW), acc[t][i & 1]);
 }
 
 INL void F(dot)(const struct src *s, size_t units, const struct tail *tail, const float *x, size_t ldx, const int T,
@@ -70,10 +69,8 @@ INL void F(dot)(const struct src *s, size_t units, const struct tail *tail, cons
 		F(head)(&h, s, u);
 		F(add)(acc, &h, p, 0, 0, x + u * 32, ldx, T);
 	}
-	if (tail->nr && units % 2)
-		F(add_tail)(acc, tail, 1, T);
-	else if (tail->nr)
-		F(add_tail)(acc, tail, 0, T);
+	if (tail->nr)
+		F(add_tail)(acc, tail, T);
 #else
 	for (; u < units; u += UB, p += BB) {
 #pragma GCC unroll 4
