@@ -187,27 +187,28 @@ struct reading {
 
 /* @width bytes a load, four sums; the compiler makes one vector of a type where the target has it */
 #define READ_LOOP(name, width, target)							\
-typedef uint64_t name##_vec __attribute__((vector_size(width)));			\
+typedef uint64_t name##_vec __attribute__((vector_size(width), aligned(1), may_alias));	\
 target static uint64_t name(const uint8_t *p, size_t bytes)				\
 {											\
-	name##_vec sum[4] = { 0 }, v[4];						\
+	const name##_vec *v = (const name##_vec *)p, *end = v + bytes / (width) / 4 * 4;	\
+	name##_vec a = { 0 }, b = { 0 }, c = { 0 }, d = { 0 };				\
+	const uint8_t *rest = (const uint8_t *)end;					\
 	uint64_t total = 0;								\
-	size_t i, j;									\
+	size_t i;									\
 											\
-	for (i = 0; i + sizeof(v) <= bytes; i += sizeof(v)) {				\
-		for (j = 0; j < sizeof(v); j += 64)					\
-			__builtin_prefetch(p + i + READ_AHEAD + j);			\
-		memcpy(v, p + i, sizeof(v));						\
-		sum[0] += v[0];								\
-		sum[1] += v[1];								\
-		sum[2] += v[2];								\
-		sum[3] += v[3];								\
+	for (; v < end; v += 4) {							\
+		for (i = 0; i < 4 * (width); i += 64)					\
+			__builtin_prefetch((const uint8_t *)v + READ_AHEAD + i);	\
+		a += v[0];								\
+		b += v[1];								\
+		c += v[2];								\
+		d += v[3];								\
 	}										\
-	for (; i < bytes; i++)								\
-		total += p[i];								\
-	sum[0] += sum[1] + sum[2] + sum[3];						\
+	for (; rest < p + bytes; rest++)						\
+		total += *rest;								\
+	a += b + c + d;									\
 	for (i = 0; i < (width) / 8; i++)						\
-		total += sum[0][i];							\
+		total += a[i];								\
 	return total;									\
 }
 

@@ -10,8 +10,10 @@
 #define DPBUSD(acc, u, s) _mm256_dpbusd_epi32(acc, u, s)
 #include "fast_q8.h"
 
-#define BF_ROWS		2
-#define BF_TOKENS	8
+#define BF_TOKENS	4
+/* vectors whose sums run side by side; how far ahead memory is asked for */
+#define BF_SUMS		4
+#define BF_AHEAD	8192
 
 static bool bf16_takes(const struct penstock_k_mat *m)
 {
@@ -51,75 +53,61 @@ INL __m512bh bf16_load_part(const void *p, size_t n)
 	return (__m512bh)_mm512_maskz_loadu_epi16((__mmask32)((1u << n) - 1), p);
 }
 
-INL void bf16_dot(const uint8_t *const *w, const uint8_t *q, size_t ldq, size_t cols, const int R, const int T,
-		  float *sum)
+/* 32 columns from @c, of which the row has @n */
+INL void bf16_add(const uint8_t *w, const uint8_t *q, size_t ldq, size_t c, size_t n, const int T, const int k,
+		  __m512 (*acc)[BF_SUMS])
 {
-	__m512 acc[BF_ROWS][BF_TOKENS][2];
-	__m512bh v, u;
-	size_t c;
-	int r, t;
+	__m512bh v = n < 32 ? bf16_load_part(w + c * 2, n) : bf16_load(w + c * 2);
+	int t;
 
-#pragma GCC unroll 8
-	for (r = 0; r < R; r++)
-#pragma GCC unroll 8
-		for (t = 0; t < T; t++)
-			acc[r][t][0] = acc[r][t][1] = _mm512_setzero_ps();
-	for (c = 0; c + 64 <= cols; c += 64) {
-#pragma GCC unroll 8
-		for (r = 0; r < R; r++) {
-			v = bf16_load(w[r] + c * 2);
-			u = bf16_load(w[r] + c * 2 + 64);
-			_mm_prefetch((const char *)w[r] + c * 2 + 1024, _MM_HINT_T0);
-			_mm_prefetch((const char *)w[r] + c * 2 + 1088, _MM_HINT_T0);
-#pragma GCC unroll 8
-			for (t = 0; t < T; t++) {
-				acc[r][t][0] = _mm512_dpbf16_ps(acc[r][t][0], v, bf16_load(q + t * ldq + c * 2));
-				acc[r][t][1] = _mm512_dpbf16_ps(acc[r][t][1], u, bf16_load(q + t * ldq + c * 2 + 64));
-			}
+#pragma GCC unroll 4
+	for (t = 0; t < T; t++)
+		acc[t][k] = _mm512_dpbf16_ps(acc[t][k], v, bf16_load(q + t * ldq + c * 2));
+}
+
+INL void bf16_dot(const uint8_t *w, const uint8_t *q, size_t ldq, size_t cols, const int T, float *sum)
+{
+	__m512 acc[BF_TOKENS][BF_SUMS];
+	size_t c;
+	int t, k;
+
+#pragma GCC unroll 4
+	for (t = 0; t < T; t++)
+#pragma GCC unroll 4
+		for (k = 0; k < BF_SUMS; k++)
+			acc[t][k] = _mm512_setzero_ps();
+	for (c = 0; c + 32 * BF_SUMS <= cols; c += 32 * BF_SUMS) {
+#pragma GCC unroll 4
+		for (k = 0; k < BF_SUMS; k++) {
+			_mm_prefetch((const char *)w + c * 2 + 64 * k + BF_AHEAD, _MM_HINT_T0);
+			bf16_add(w, q, ldq, c + 32 * k, 32, T, k, acc);
 		}
 	}
-	for (; c < cols; c += 32) {
-#pragma GCC unroll 8
-		for (r = 0; r < R; r++) {
-			v = cols - c < 32 ? bf16_load_part(w[r] + c * 2, cols - c) : bf16_load(w[r] + c * 2);
-#pragma GCC unroll 8
-			for (t = 0; t < T; t++)
-				acc[r][t][0] = _mm512_dpbf16_ps(acc[r][t][0], v, bf16_load(q + t * ldq + c * 2));
-		}
-	}
-#pragma GCC unroll 8
-	for (r = 0; r < R; r++)
-#pragma GCC unroll 8
-		for (t = 0; t < T; t++)
-			sum[r * T + t] = v_sum(_mm512_add_ps(acc[r][t][0], acc[r][t][1]));
+	for (; c < cols; c += 32)
+		bf16_add(w, q, ldq, c, cols - c, T, 0, acc);
+#pragma GCC unroll 4
+	for (t = 0; t < T; t++)
+		sum[t] = v_sum(_mm512_add_ps(_mm512_add_ps(acc[t][0], acc[t][1]), _mm512_add_ps(acc[t][2], acc[t][3])));
 }
 
 static void bf16_rows(const struct penstock_k_mat *m, const struct penstock_k_in *in, size_t nr_tokens,
 		      size_t begin, size_t end, float *y, size_t ldy)
 {
-	float sum[BF_ROWS * BF_TOKENS];
-	size_t row, t, nr, nt, r, i;
-	const uint8_t *w[BF_ROWS], *q;
+	size_t row, t, nt, i;
+	float sum[BF_TOKENS];
+	const uint8_t *w, *q;
 
-	for (row = begin; row < end; row += nr) {
-		nr = nr_tokens == 1 && end - row >= BF_ROWS ? BF_ROWS : 1;
-		for (r = 0; r < nr; r++)
-			w[r] = (const uint8_t *)m->data + (row + r) * m->row_stride;
+	for (row = begin; row < end; row++) {
+		w = (const uint8_t *)m->data + row * m->row_stride;
 		for (t = 0; t < nr_tokens; t += nt) {
-			nt = nr_tokens - t >= 8 ? 8 : nr_tokens - t >= 2 ? 2 : 1;
+			nt = nr_tokens - t >= BF_TOKENS ? BF_TOKENS : 1;
 			q = in->q + t * in->ldq;
-			if (nr == BF_ROWS)
-				bf16_dot(w, q, in->ldq, m->cols, BF_ROWS, 1, sum);
-			else if (nt == 8)
-				bf16_dot(w, q, in->ldq, m->cols, 1, 8, sum);
-			else if (nt == 2)
-				bf16_dot(w, q, in->ldq, m->cols, 1, 2, sum);
+			if (nt == 1)
+				bf16_dot(w, q, in->ldq, m->cols, 1, sum);
 			else
-				bf16_dot(w, q, in->ldq, m->cols, 1, 1, sum);
-			for (r = 0; r < nr; r++)
-				for (i = 0; i < nt; i++)
-					y[(t + i) * ldy + row + r] = sum[r * nt + i] +
-								     (float)penstock_ref_bias(m, row + r);
+				bf16_dot(w, q, in->ldq, m->cols, BF_TOKENS, sum);
+			for (i = 0; i < nt; i++)
+				y[(t + i) * ldy + row] = sum[i] + (float)penstock_ref_bias(m, row);
 		}
 	}
 }

@@ -10,8 +10,10 @@
 
 #include "vec.h"
 
-#define Q8_ROWS		4
 #define Q8_TOKENS	4
+/* blocks whose sums run side by side; how far ahead memory is asked for */
+#define Q8_SUMS		4
+#define Q8_AHEAD	8192
 
 static bool q8_takes(const struct penstock_k_mat *m)
 {
@@ -72,80 +74,81 @@ INL __m256i q8_weights(const uint8_t *p, bool four, float *d)
 			       _mm256_set1_epi8(8));
 }
 
-INL void q8_dot(const uint8_t *const *w, const uint8_t *q, size_t ldq, size_t blocks, bool four, const int R,
-		const int T, float *sum)
+/* block @b of a row with @T tokens */
+INL void q8_add(const uint8_t *w, const uint8_t *q, size_t ldq, size_t b, bool four, const int T, const int k,
+		__m256 (*acc)[Q8_SUMS])
 {
 	const struct penstock_k_q8 *x;
-	__m256 acc[Q8_ROWS][Q8_TOKENS];
-	size_t b, bytes = four ? 18 : 34;
 	__m256i v, mag, prod;
 	float d;
-	int r, t;
+	int t;
 
+	v = q8_weights(w + b * (four ? 18 : 34), four, &d);
+	mag = _mm256_abs_epi8(v);
 #pragma GCC unroll 4
-	for (r = 0; r < R; r++)
-#pragma GCC unroll 4
-		for (t = 0; t < T; t++)
-			acc[r][t] = _mm256_setzero_ps();
-	for (b = 0; b < blocks; b++) {
-#pragma GCC unroll 4
-		for (r = 0; r < R; r++) {
-			v = q8_weights(w[r] + b * bytes, four, &d);
-			_mm_prefetch((const char *)w[r] + b * bytes + 1024, _MM_HINT_T0);
-			mag = _mm256_abs_epi8(v);
-#pragma GCC unroll 4
-			for (t = 0; t < T; t++) {
-				x = (const struct penstock_k_q8 *)(q + t * ldq) + b;
-				prod = DPBUSD(_mm256_setzero_si256(), mag, _mm256_sign_epi8(load32(x->q), v));
-				acc[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(prod), _mm256_set1_ps(d * x->d),
-							    acc[r][t]);
-			}
-		}
+	for (t = 0; t < T; t++) {
+		x = (const struct penstock_k_q8 *)(q + t * ldq) + b;
+		prod = DPBUSD(_mm256_setzero_si256(), mag, _mm256_sign_epi8(load32(x->q), v));
+		acc[t][k] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(prod), _mm256_set1_ps(d * x->d), acc[t][k]);
 	}
-#pragma GCC unroll 4
-	for (r = 0; r < R; r++)
-#pragma GCC unroll 4
-		for (t = 0; t < T; t++)
-			sum[r * T + t] = sum256(acc[r][t]);
 }
 
-static void q8_pass(const uint8_t *const *w, const struct penstock_k_in *in, size_t t, size_t blocks, bool four,
-		    size_t nr, size_t nt, float *sum)
+INL void q8_dot(const uint8_t *w, const uint8_t *q, size_t ldq, size_t blocks, bool four, const int T, float *sum)
 {
-	const uint8_t *q = in->q + t * in->ldq;
+	__m256 acc[Q8_TOKENS][Q8_SUMS];
+	size_t b, o, bytes = Q8_SUMS * (four ? 18 : 34);
+	int t, k;
 
-	if (nr == Q8_ROWS)
-		four ? q8_dot(w, q, in->ldq, blocks, true, Q8_ROWS, 1, sum) :
-		       q8_dot(w, q, in->ldq, blocks, false, Q8_ROWS, 1, sum);
-	else if (nt == Q8_TOKENS)
-		four ? q8_dot(w, q, in->ldq, blocks, true, 1, Q8_TOKENS, sum) :
-		       q8_dot(w, q, in->ldq, blocks, false, 1, Q8_TOKENS, sum);
-	else
-		four ? q8_dot(w, q, in->ldq, blocks, true, 1, 1, sum) :
-		       q8_dot(w, q, in->ldq, blocks, false, 1, 1, sum);
+#pragma GCC unroll 4
+	for (t = 0; t < T; t++)
+#pragma GCC unroll 4
+		for (k = 0; k < Q8_SUMS; k++)
+			acc[t][k] = _mm256_setzero_ps();
+	for (b = 0; b + Q8_SUMS <= blocks; b += Q8_SUMS) {
+#pragma GCC unroll 4
+		for (o = 0; o < bytes; o += 64)
+			_mm_prefetch((const char *)w + b / Q8_SUMS * bytes + Q8_AHEAD + o, _MM_HINT_T0);
+#pragma GCC unroll 4
+		for (k = 0; k < Q8_SUMS; k++)
+			q8_add(w, q, ldq, b + k, four, T, k, acc);
+	}
+	for (; b < blocks; b++)
+		q8_add(w, q, ldq, b, four, T, 0, acc);
+#pragma GCC unroll 4
+	for (t = 0; t < T; t++)
+		sum[t] = sum256(_mm256_add_ps(_mm256_add_ps(acc[t][0], acc[t][1]),
+					      _mm256_add_ps(acc[t][2], acc[t][3])));
+}
+
+INL void q8_rows_of(const struct penstock_k_mat *m, const struct penstock_k_in *in, size_t nr_tokens,
+		    size_t begin, size_t end, float *y, size_t ldy, bool four)
+{
+	size_t row, t, nt, i, blocks = m->cols / 32;
+	float sum[Q8_TOKENS];
+	const uint8_t *w, *q;
+
+	for (row = begin; row < end; row++) {
+		w = (const uint8_t *)m->data + row * m->row_stride;
+		for (t = 0; t < nr_tokens; t += nt) {
+			nt = nr_tokens - t >= Q8_TOKENS ? Q8_TOKENS : 1;
+			q = in->q + t * in->ldq;
+			if (nt == 1)
+				q8_dot(w, q, in->ldq, blocks, four, 1, sum);
+			else
+				q8_dot(w, q, in->ldq, blocks, four, Q8_TOKENS, sum);
+			for (i = 0; i < nt; i++)
+				y[(t + i) * ldy + row] = sum[i] + (float)penstock_ref_bias(m, row);
+		}
+	}
 }
 
 static void q8_rows(const struct penstock_k_mat *m, const struct penstock_k_in *in, size_t nr_tokens,
 		    size_t begin, size_t end, float *y, size_t ldy)
 {
-	bool four = m->dtype == PENSTOCK_DTYPE_Q4_0;
-	size_t row, t, nr, nt, r, i;
-	const uint8_t *w[Q8_ROWS];
-	float sum[Q8_ROWS * Q8_TOKENS];
-
-	for (row = begin; row < end; row += nr) {
-		nr = nr_tokens == 1 && end - row >= Q8_ROWS ? Q8_ROWS : 1;
-		for (r = 0; r < nr; r++)
-			w[r] = (const uint8_t *)m->data + (row + r) * m->row_stride;
-		for (t = 0; t < nr_tokens; t += nt) {
-			nt = nr_tokens - t >= Q8_TOKENS ? Q8_TOKENS : 1;
-			q8_pass(w, in, t, m->cols / 32, four, nr, nt, sum);
-			for (r = 0; r < nr; r++)
-				for (i = 0; i < nt; i++)
-					y[(t + i) * ldy + row + r] = sum[r * nt + i] +
-								     (float)penstock_ref_bias(m, row + r);
-		}
-	}
+	if (m->dtype == PENSTOCK_DTYPE_Q4_0)
+		q8_rows_of(m, in, nr_tokens, begin, end, y, ldy, true);
+	else
+		q8_rows_of(m, in, nr_tokens, begin, end, y, ldy, false);
 }
 
 #endif

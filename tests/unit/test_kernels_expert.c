@@ -420,4 +420,27 @@ TEST(attention_of_nothing_and_of_nan)
 	}
 }
 
+/* more masked positions than are walked at a time, then one that is not */
+TEST(attention_after_a_masked_start)
+{
+	float q[1] = { 1 }, k[130], v[130], out[1];
+	struct penstock_k_attn a = { .q = q, .k = k, .v = v, .out = out, .kv_stride = 1, .nr_heads = 1,
+				     .nr_kv_heads = 1, .head_dim = 1, .end = 130, .scale = 1 };
+	unsigned int i, j;
+
+	for (i = 0; i < 130; i++) {
+		k[i] = i < 129 ? -INFINITY : 2;
+		v[i] = (float)i;
+	}
+	for (j = 0; j < NR_ISAS; j++) {
+		struct penstock_pool *pool = pool_or_null(1, isas[j], 0);
+
+		if (!pool)
+			continue;
+		penstock_k_attn(pool, &a);
+		NEAR(129, out[0], 1e-6);
+		penstock_pool_destroy(pool);
+	}
+}
+
 TEST_HARNESS_MAIN
