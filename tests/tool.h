@@ -52,7 +52,7 @@ static inline void clean(void)
 
 	if (!dir[0])
 		return;
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
 	EXPECT_EQ(0, system(cmd));
 	dir[0] = 0;
 }

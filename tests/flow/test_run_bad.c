@@ -123,7 +123,7 @@ static void copy_model(const char *from, const char *to)
 {
 	char cmd[1200];
 
-	snprintf(cmd, sizeof(cmd), "cp -rL %s %s", from, to);
+	snprintf(cmd, sizeof(cmd), "cp -rL '%s' '%s'", from, to);
 	ASSERT_EQ(0, system(cmd));
 }
 
