@@ -7,7 +7,8 @@
 set -euo pipefail
 
 demo=(gcc make libc6-dev liburing-dev libnuma-dev libyajl-dev libxxhash-dev)
-ci=(g++ clang libclang-rt-dev llvm pkg-config fio python3 shellcheck mandoc python3-docutils git procps util-linux)
+ci=(g++ clang libclang-rt-dev llvm pkg-config fio python3 shellcheck mandoc python3-docutils git procps util-linux
+	e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
 # tests/root: file systems on loop devices
 ci+=(e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
 
