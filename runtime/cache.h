@@ -48,7 +48,10 @@ struct penstock_cache_slot {
 	uint64_t generation;
 };
 
-/** penstock_cache_create() - all @max_slots slots are dead. @policy: enum penstock_policy_kind. Return: 0; -ENOMEM; -EINVAL. */
+/**
+ * penstock_cache_create() - all @max_slots slots are dead
+ * @policy: enum penstock_policy_kind. Return: 0; -ENOMEM; -EINVAL.
+ */
 int penstock_cache_create(int policy, uint32_t max_slots, uint32_t nr_layers, uint32_t nr_experts,
 			  struct penstock_cache **out);
 void penstock_cache_destroy(struct penstock_cache *c);

@@ -153,8 +153,8 @@ static int prepare(struct work *w)
 				    bad / moe->top_k, moe->ids[bad]);
 	if (rc)
 		return penstock_err(&w->q->err, rc,
-				    "layer %u has experts 0 to %zu, token %zu asks for %d%s", moe->layer, nr_experts - 1,
-				    bad / moe->top_k, moe->ids[bad],
+				    "layer %u has experts 0 to %zu, token %zu asks for %d%s", moe->layer,
+				    nr_experts - 1, bad / moe->top_k, moe->ids[bad],
 				    moe->ids[bad] < 0 ? " (a NaN in the router gives this)" : "");
 	return 0;
 }
@@ -263,7 +263,8 @@ static int check_args(struct penstock_queue *q, struct penstock_model *m, const 
 	info = &m->index->layers[moe->layer].info;
 	if (!moe->nr_tokens || !moe->top_k || moe->top_k > info->nr_experts || moe->ldx < info->hidden ||
 	    moe->ldout < info->hidden || moe->nr_tokens > UINT32_MAX / moe->top_k)
-		return penstock_err(&q->err, -EINVAL, "layer %u: %zu tokens, k %u of %u, rows of %zu and %zu for hidden %u",
+		return penstock_err(&q->err, -EINVAL,
+				    "layer %u: %zu tokens, k %u of %u, rows of %zu and %zu for hidden %u",
 				    moe->layer, moe->nr_tokens, moe->top_k, info->nr_experts, moe->ldx, moe->ldout,
 				    info->hidden);
 	return 0;
@@ -290,7 +291,8 @@ int penstock_moe_forward(struct penstock_queue *q, struct penstock_model *m, str
 	fits = penstock_capacity(m, moe->layer);
 	if (moe->ticket) {
 		if (moe->ticket->nr != w.g.nr || moe->ticket->layer != moe->layer)
-			return penstock_err(&q->err, -EINVAL, "layer %u: the ticket is for %u experts of layer %u, the ids name %u",
+			return penstock_err(&q->err, -EINVAL,
+					    "layer %u: the ticket is for %u experts of layer %u, the ids name %u",
 					    moe->layer, moe->ticket->nr, moe->ticket->layer, w.g.nr);
 		rc = compute_ticket(&w, moe->ticket, 0);
 	} else {

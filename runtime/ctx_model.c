@@ -310,8 +310,8 @@ static void tell_budget(struct penstock_model *m)
 {
 	struct penstock_ctx *ctx = m->ctx;
 
-	penstock_ctx_log(ctx, PENSTOCK_LOG_INFO, "%s: cache %llu of %llu expert bytes, %s, %llu a token", m->index->path,
-			 (unsigned long long)m->cache_bytes, (unsigned long long)m->expert_bytes,
+	penstock_ctx_log(ctx, PENSTOCK_LOG_INFO, "%s: cache %llu of %llu expert bytes, %s, %llu a token",
+			 m->index->path, (unsigned long long)m->cache_bytes, (unsigned long long)m->expert_bytes,
 			 m->stream ? "streaming through" : "caching", (unsigned long long)m->token_bytes);
 	if (!m->stream)
 		return;

@@ -61,8 +61,8 @@ int penstock_measure(struct penstock_model *m, uint64_t window_ns, uint64_t *byt
 	t.depth = (uint32_t)penstock_min_u64(ctx->depth, 64);
 	t.split = (uint32_t)penstock_min_u64(ctx->split, 16u << 20);
 	pthread_mutex_unlock(&ctx->lock);
-	rc = penstock_tune_rate(&m->index->store, largest_file(&m->index->store), engine(ctx), ctx->numa_node, window_ns, &t,
-				err);
+	rc = penstock_tune_rate(&m->index->store, largest_file(&m->index->store), engine(ctx), ctx->numa_node,
+				window_ns, &t, err);
 	if (rc)
 		return rc;
 	*bytes_per_s = t.bytes_per_s;
@@ -85,7 +85,8 @@ int penstock_model_tune(struct penstock_model *m, struct penstock_error *err)
 		return rc;
 	ctx->tuned = true;
 	rc = penstock_progress_call(ctx, set_depth, &t);
-	penstock_ctx_log(ctx, PENSTOCK_LOG_INFO, "drive: %.2f GB/s at depth %u of %u KiB, %llu us for 4 KiB (measured in %llu ms)",
+	penstock_ctx_log(ctx, PENSTOCK_LOG_INFO,
+			 "drive: %.2f GB/s at depth %u of %u KiB, %llu us for 4 KiB (measured in %llu ms)",
 			 (double)t.bytes_per_s / 1e9, t.depth, t.split >> 10, (unsigned long long)(t.latency_ns / 1000),
 			 (unsigned long long)(t.spent_ns / 1000000));
 	return rc;

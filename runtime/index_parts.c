@@ -413,7 +413,8 @@ static int check_scales(const struct penstock_index_conf *c, uint32_t layer)
 			continue;
 		bare = penstock_index_part_tensor(c->b->ix, layer, 0, (uint32_t)(weight[0] - info->parts));
 		return penstock_err(c->b->err, -EBADMSG,
-				    "%s: layer %u: scales of some %s weights are missing, such as of %s", c->b->ix->path,
+				    "%s: layer %u: scales of some %s weights are missing, such as of %s",
+				    c->b->ix->path,
 				    layer, penstock_index_dtype_name(weight[0]->dtype), c->b->ix->tensors[bare].name);
 	}
 	return 0;

@@ -200,7 +200,10 @@ struct penstock_ctx {
 
 /* ---- stream_load.c; the lock is held ---- */
 
-/** penstock_load_start() - plan a taken slot's expert and put it into a queue. Return: 0; -errno with text: the slot must be given up. */
+/**
+ * penstock_load_start() - plan a taken slot's expert and put it into a queue
+ * Return: 0; -errno with text: the slot must be given up.
+ */
 int penstock_load_start(struct penstock_class *cls, uint32_t slot, uint32_t layer, uint32_t expert, bool guess,
 			struct penstock_error *err);
 /** penstock_load_promote() - a guess, or a dropped load, is wanted now: it goes on with the demands */
@@ -244,9 +247,15 @@ void penstock_ctx_log(struct penstock_ctx *ctx, enum penstock_log_level level, c
 	__attribute__((format(printf, 3, 4)));
 /** penstock_model_class() - class of a MoE layer, or NULL */
 struct penstock_class *penstock_model_class(const struct penstock_model *m, uint32_t layer);
-/** penstock_class_slots() - a class's share of a model's budget: by the bytes of its experts, at least its least, at most all */
+/**
+ * penstock_class_slots() - a class's share of a model's budget
+ * By the bytes of its experts; at least its least, at most all.
+ */
 uint32_t penstock_class_slots(const struct penstock_model *m, const struct penstock_class *c, uint64_t budget);
-/** penstock_class_grow() - map segments until the class has @slots slots. Admin lock held, lock not. Return: 0; -ENOMEM, -ENOSPC. */
+/**
+ * penstock_class_grow() - map segments until the class has @slots slots
+ * Admin lock held, lock not. Return: 0; -ENOMEM, -ENOSPC.
+ */
 int penstock_class_grow(struct penstock_class *c, uint32_t slots, struct penstock_error *err);
 /** penstock_ctx_set_files() - tell the ring all models' files; for penstock_progress_call() */
 int penstock_ctx_set_files(struct penstock_ctx *ctx, void *unused);

@@ -53,7 +53,8 @@ int penstock_prefetch(struct penstock_queue *q, struct penstock_model *model, ui
 	nr_experts = model->index->layers[layer].info.nr_experts;
 	for (size_t i = 0; i < nr; i++)
 		if (ids[i] < 0 || (uint32_t)ids[i] >= nr_experts)
-			return penstock_err(&q->err, -EINVAL, "prefetch: layer %u has experts 0 to %u, entry %zu asks for %d",
+			return penstock_err(&q->err, -EINVAL,
+					    "prefetch: layer %u has experts 0 to %u, entry %zu asks for %d",
 					    layer, nr_experts - 1, i, ids[i]);
 	if (nr > sizeof(taken))
 		nr = sizeof(taken);

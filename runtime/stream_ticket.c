@@ -150,7 +150,8 @@ void penstock_ticket_serve_line(struct penstock_class *cls)
 		if (fits)
 			serve(t);
 		else	/* the cache shrank while it stood in line */
-			t->status = penstock_err(&t->err, -E2BIG, "layer %u, %u distinct experts, the cache now holds %u",
+			t->status = penstock_err(&t->err, -E2BIG,
+						 "layer %u, %u distinct experts, the cache now holds %u",
 						 t->layer, t->nr, penstock_cache_slots(cls->cache));
 		penstock_ticket_tell(t);
 	}
@@ -222,7 +223,8 @@ static int fetch_locked(struct penstock_ticket *t, const int32_t *ids, size_t nr
 	if (rc)
 		return rc;
 	if (t->nr > penstock_cache_slots(t->cls->cache))
-		return penstock_err(&q->err, -E2BIG, "fetch: layer %u, %u distinct experts, the cache of %llu bytes holds %u",
+		return penstock_err(&q->err, -E2BIG,
+				    "fetch: layer %u, %u distinct experts, the cache of %llu bytes holds %u",
 				    t->layer, t->nr, (unsigned long long)m->cache_bytes,
 				    penstock_cache_slots(t->cls->cache));
 	stand_in_line(t);
@@ -244,7 +246,8 @@ int penstock_fetch(struct penstock_queue *q, struct penstock_model *model, uint3
 		return rc;
 	penstock_err_clear(&q->err);
 	if (!cls)
-		return penstock_err(&q->err, -EINVAL, "fetch: layer %u of %s has no experts", layer, model->index->path);
+		return penstock_err(&q->err, -EINVAL, "fetch: layer %u of %s has no experts", layer,
+				    model->index->path);
 	if (!nr)
 		return penstock_err(&q->err, -EINVAL, "fetch: layer %u, no expert asked for", layer);
 	nr_experts = model->index->layers[layer].info.nr_experts;

@@ -118,7 +118,8 @@ int penstock_notify(struct penstock_ticket *t, int fd)
 	if (rc)
 		return rc;
 	if (!ctx->has_thread)
-		return penstock_err(&t->queue->err, -EINVAL, "notify: the caller drives this context, nothing moves by itself");
+		return penstock_err(&t->queue->err, -EINVAL,
+				    "notify: the caller drives this context, nothing moves by itself");
 	pthread_mutex_lock(&ctx->lock);
 	t->notify_fd = fd;
 	penstock_ticket_tell(t);

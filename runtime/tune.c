@@ -335,8 +335,8 @@ int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t 
 	return ret;
 }
 
-int penstock_tune_rate(const struct penstock_store *s, uint32_t file, const struct penstock_ring_ops *ops, int numa_node,
-		       uint64_t window_ns, struct penstock_tune *t, struct penstock_error *err)
+int penstock_tune_rate(const struct penstock_store *s, uint32_t file, const struct penstock_ring_ops *ops,
+		       int numa_node, uint64_t window_ns, struct penstock_tune *t, struct penstock_error *err)
 {
 	struct penstock_tune_point p = { .depth = t->depth, .split = t->split };
 	uint64_t begin = penstock_now_ns();

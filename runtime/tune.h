@@ -78,7 +78,7 @@ int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t 
  *
  * Return: 0; -EINVAL depth, split or file; else as penstock_tune_drive().
  */
-int penstock_tune_rate(const struct penstock_store *s, uint32_t file, const struct penstock_ring_ops *ops, int numa_node,
-		       uint64_t window_ns, struct penstock_tune *t, struct penstock_error *err);
+int penstock_tune_rate(const struct penstock_store *s, uint32_t file, const struct penstock_ring_ops *ops,
+		       int numa_node, uint64_t window_ns, struct penstock_tune *t, struct penstock_error *err);
 
 #endif

@@ -168,8 +168,8 @@ static int turn(struct worker *w, struct penstock_read *got, bool more)
 
 	for (r = got; r; r = r->next) {
 		if (r->status)
-			return penstock_err(&w->err, r->status, "read %s off %" PRIu64 " len %u", w->o->job.path, r->off,
-					    r->len);
+			return penstock_err(&w->err, r->status, "read %s off %" PRIu64 " len %u", w->o->job.path,
+					    r->off, r->len);
 		w->bytes += r->done;
 		if (more)
 			aim(w, r);
@@ -240,7 +240,8 @@ static double cpu_s(void)
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
 /* All jobs at once. Return: CPU seconds of the process while they read. */

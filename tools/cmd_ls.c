@@ -345,8 +345,8 @@ static void put_starts(struct out *o, const struct ls *s)
 		out_row_begin(o);
 		out_u64(o, "multiple of", "align_bytes", aligns[i]);
 		out_u64(o, "parts", "parts", s->starts[i]);
-		out_f64(o, "share", "share_pct", s->nr_extents ? 100.0 * (double)s->starts[i] / (double)s->nr_extents : 0,
-			1, "%");
+		out_f64(o, "share", "share_pct",
+			s->nr_extents ? 100.0 * (double)s->starts[i] / (double)s->nr_extents : 0, 1, "%");
 		out_row_end(o);
 	}
 	out_rows_end(o);
@@ -489,7 +489,7 @@ int cmd_ls(int argc, char **argv)
 		return CMD_USAGE;
 	}
 	/* a file is valid or not whatever the model it belongs to looks like */
-	rc = tensors ? penstock_index_open_tables(argv[optind], &ix, &err) : penstock_index_open(argv[optind], &ix, &err);
+	rc = (tensors ? penstock_index_open_tables : penstock_index_open)(argv[optind], &ix, &err);
 	if (rc)
 		return cmd_error("ls", CMD_FAILED, "%s", err.text);
 	rc = tensors ? list_tensors(ix, argv[optind], json) : list_model(ix, argv[optind], json);

@@ -100,7 +100,8 @@ static int extent(struct penstock_model *model, const struct decoder_names *n, c
 				    expert, part, p->role, p->kind);
 	if (__builtin_mul_overflow(p->bytes, one ? 1u : info->nr_experts, &want) || want != t.bytes)
 		return decoder_fail(err, -EINVAL, "tensor %s has %llu bytes, not %llu for each of %u experts", t.name,
-				    (unsigned long long)t.bytes, (unsigned long long)p->bytes, one ? 1 : info->nr_experts);
+				    (unsigned long long)t.bytes, (unsigned long long)p->bytes,
+				    one ? 1 : info->nr_experts);
 	ext->file = t.file;
 	ext->off = t.off + (one ? 0 : expert * p->bytes);
 	ext->len = p->bytes;

@@ -182,7 +182,8 @@ static int moe(struct decoder *d, uint32_t i, struct decoder_layer *l, struct pe
 	int rc;
 
 	if (info->hidden != d->hp.info.hidden || !info->nr_experts || !info->top_k)
-		return decoder_fail(err, -EINVAL, "layer %u: %u experts of width %u, %u a token, in a model of width %u", i,
+		return decoder_fail(err, -EINVAL,
+				    "layer %u: %u experts of width %u, %u a token, in a model of width %u", i,
 				    info->nr_experts, info->hidden, info->top_k, d->hp.info.hidden);
 	if (info->t_router == PENSTOCK_NO_TENSOR)
 		return decoder_fail(err, -ENOENT, "layer %u: no router", i);

@@ -34,7 +34,8 @@ static int refuse_nan(struct decoder *d, uint32_t layer, const struct decoder_ro
 	for (i = 0; i < nr; i++)
 		for (j = 0; j < n; j++)
 			if (isnan(d->buf.logits[i * n + j]))
-				return decoder_fail(err, -EINVAL, "layer %u: router gives NaN for expert %zu at position %u "
+				return decoder_fail(err, -EINVAL,
+						    "layer %u: router gives NaN for expert %zu at position %u "
 						    "of sequence %u", layer, j, rows[i].pos, rows[i].seq);
 	return decoder_fail(err, -EINVAL, "layer %u: router gives NaN", layer);
 }

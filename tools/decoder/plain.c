@@ -277,8 +277,8 @@ int decoder_plain_forward(void *arg, const struct penstock_moe *moe, struct pens
 		return rc;
 	for (i = 0; i < nr; i++)
 		if (moe->ids[i] < 0 || (uint32_t)moe->ids[i] >= p->info.nr_experts)
-			return decoder_fail(err, -EINVAL, "layer %u: expert id %d of token %zu is not below %u", moe->layer,
-					    moe->ids[i], i / moe->top_k, p->info.nr_experts);
+			return decoder_fail(err, -EINVAL, "layer %u: expert id %d of token %zu is not below %u",
+					    moe->layer, moe->ids[i], i / moe->top_k, p->info.nr_experts);
 	done = calloc(p->info.nr_experts, sizeof(*done));
 	if (!done)
 		return decoder_fail(err, -ENOMEM, "marks of %u experts", p->info.nr_experts);

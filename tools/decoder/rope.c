@@ -84,7 +84,8 @@ static int check(const struct decoder_rope_params *p, struct penstock_error *err
 	if (p->type == DECODER_ROPE_YARN && !(p->beta_fast > 0 && p->beta_slow > 0))
 		return decoder_fail(err, -EINVAL, "rope: yarn betas %g and %g", p->beta_fast, p->beta_slow);
 	if (p->type == DECODER_ROPE_LLAMA3 && !(p->low_freq > 0 && p->high_freq > p->low_freq))
-		return decoder_fail(err, -EINVAL, "rope: llama3 frequency factors %g and %g", p->low_freq, p->high_freq);
+		return decoder_fail(err, -EINVAL, "rope: llama3 frequency factors %g and %g", p->low_freq,
+				    p->high_freq);
 	return 0;
 }
 

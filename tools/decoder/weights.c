@@ -101,8 +101,8 @@ int decoder_weights_floats(struct decoder_weights *w, uint32_t tensor, uint64_t 
 	if (!is_float(t.dtype))
 		return refuse_dtype(&t, "a vector", err);
 	if (elements(&t) != n || !n)
-		return decoder_fail(err, -EINVAL, "tensor %s has %llu elements where the configuration has %llu", t.name,
-				    (unsigned long long)elements(&t), (unsigned long long)n);
+		return decoder_fail(err, -EINVAL, "tensor %s has %llu elements where the configuration has %llu",
+				    t.name, (unsigned long long)elements(&t), (unsigned long long)n);
 	return add(w, &load, err);
 }
 
@@ -110,7 +110,8 @@ static int shape(const struct penstock_tensor *t, uint64_t rows, uint64_t cols, 
 {
 	if (t->nr_dims != 2 || !t->dims[0] || t->dims[0] > UINT32_MAX || !t->dims[1] || t->dims[1] > UINT32_MAX ||
 	    (rows && t->dims[0] != rows) || t->dims[1] != cols)
-		return decoder_fail(err, -EINVAL, "tensor %s of %u dimensions, %llu x %llu, where %llu x %llu is wanted",
+		return decoder_fail(err, -EINVAL,
+				    "tensor %s of %u dimensions, %llu x %llu, where %llu x %llu is wanted",
 				    t->name, t->nr_dims, (unsigned long long)t->dims[0],
 				    (unsigned long long)(t->nr_dims > 1 ? t->dims[1] : 1), (unsigned long long)rows,
 				    (unsigned long long)cols);
@@ -138,7 +139,8 @@ static int add_scale(struct decoder_weights *w, uint32_t tensor, const uint32_t 
 	mat->scale_cols = cols == 1 ? mat->cols : block[1];
 	if (t.nr_dims > 2 || rows != (mat->rows + (uint64_t)mat->scale_rows - 1) / mat->scale_rows ||
 	    cols != (mat->cols + (uint64_t)mat->scale_cols - 1) / mat->scale_cols)
-		return decoder_fail(err, -EINVAL, "tensor %s: %llu x %llu scales for a matrix of %u x %u in blocks of %u x %u",
+		return decoder_fail(err, -EINVAL,
+				    "tensor %s: %llu x %llu scales for a matrix of %u x %u in blocks of %u x %u",
 				    t.name, (unsigned long long)rows, (unsigned long long)cols, mat->rows, mat->cols,
 				    mat->scale_rows, mat->scale_cols);
 	mat->scale_dtype = t.dtype;

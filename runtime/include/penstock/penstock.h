@@ -94,7 +94,8 @@ struct penstock_options {
 };
 
 /** PENSTOCK_OPTIONS_INIT - defaults: 512 MiB, host */
-#define PENSTOCK_OPTIONS_INIT { sizeof(struct penstock_options), 512ull << 20, NULL, NULL, NULL, 0, 0, 0, -1, NULL, NULL }
+#define PENSTOCK_OPTIONS_INIT \
+	{ sizeof(struct penstock_options), 512ull << 20, NULL, NULL, NULL, 0, 0, 0, -1, NULL, NULL }
 
 /**
  * penstock_open() - create a context
