@@ -3,8 +3,8 @@
  * The measurement of a drive: see tune.h.
  *
  * Points are measured in the order of the bytes in flight, so that a slow drive is
- * known to be slow before it is given much to do. Reads share the memory they land
- * in: nobody looks at the bytes.
+ * known to be slow before it is given much to do. Reads land in the same memory again
+ * and again: nobody looks at the bytes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -17,17 +17,18 @@
 #include "util.h"
 
 #define MAX_DEPTH	64u
-#define SCRATCH		(16u << 20)
+/* Much more than a CPU's share of its cache: reads into memory that it holds are faster than those into slots. */
+#define SCRATCH		(64u << 20)
 #define LATENCY_READS	9u
 #define SMALL_READ	4096u
-/* At least this many full rounds of a depth, lest a point is one lucky batch. */
+/* At least this many full rounds of a depth: within one, reads that are served side by side look faster. */
 #define LEAST_ROUNDS	2u
 #define PASSES		3u
 
+/* 16 MiB in flight are 160 us of the fastest arrays of drives, more than a read's latency. */
 static const struct penstock_tune_point grid[] = {
-	{ 4, 256u << 10, 0 }, { 4, 512u << 10, 0 }, { 4, 1u << 20, 0 }, { 8, 512u << 10, 0 },
+	{ 4, 256u << 10, 0 }, { 4, 512u << 10, 0 }, { 4, 1u << 20, 0 }, { 8, 512u << 10, 0 }, { 2, 2u << 20, 0 },
 	{ 8, 1u << 20, 0 }, { 4, 2u << 20, 0 }, { 16, 1u << 20, 0 }, { 8, 2u << 20, 0 },
-	{ 32, 1u << 20, 0 }, { 8, 4u << 20, 0 }, { 64, 1u << 20, 0 }, { 32, 2u << 20, 0 },
 };
 
 #define NR_GRID PENSTOCK_ARRAY_SIZE(grid)
@@ -40,7 +41,9 @@ struct job {
 	/* reads start at first + k * step, k < nr_steps */
 	uint64_t first;
 	uint64_t end;
+	uint64_t stop;	/* of the part itself; @end is aligned */
 	uint64_t seed;
+	uint64_t landed;
 	struct penstock_read reads[MAX_DEPTH];
 };
 
@@ -83,8 +86,8 @@ static uint64_t next_random(struct job *j)
 	return j->seed;
 }
 
-/* Another read of @len bytes, or of what there is, at a random place. */
-static void aim(struct job *j, struct penstock_read *r, uint32_t len, uint32_t nr)
+/* Another read of @len bytes, or of what there is, from a random place to the next one in memory. */
+static void aim(struct job *j, struct penstock_read *r, uint32_t len)
 {
 	uint64_t align = j->file->align, room = j->end - j->first, off = j->first;
 
@@ -93,8 +96,11 @@ static void aim(struct job *j, struct penstock_read *r, uint32_t len, uint32_t n
 	else
 		len = (uint32_t)room;
 	*r = (struct penstock_read){ .buf = 0, .off = off, .len = len };
-	r->need = (uint32_t)penstock_min_u64(len, j->file->size - off);
-	r->dst = j->mem + (uint64_t)nr * len % (SCRATCH - len + 1) / PENSTOCK_MEM_ALIGN * PENSTOCK_MEM_ALIGN;
+	r->need = (uint32_t)penstock_min_u64(len, j->stop - off);
+	if (j->landed + len > SCRATCH)
+		j->landed = 0;
+	r->dst = j->mem + j->landed;
+	j->landed += penstock_align_up(len, PENSTOCK_MEM_ALIGN);
 }
 
 static int reap(struct job *j, struct penstock_read **got, struct penstock_error *err)
@@ -137,7 +143,7 @@ static int measure_latency(struct job *j, uint64_t deadline, uint64_t *latency_n
 	int ret;
 
 	do {
-		aim(j, &j->reads[0], SMALL_READ, 0);
+		aim(j, &j->reads[0], SMALL_READ);
 		begin = penstock_now_ns();
 		penstock_ring_submit(j->ring, &j->reads[0]);
 		do {
@@ -161,7 +167,7 @@ static int measure_point(struct job *j, struct penstock_tune_point *p, uint64_t 
 	int ret;
 
 	for (i = 0; i < p->depth; i++) {
-		aim(j, &j->reads[i], p->split, i);
+		aim(j, &j->reads[i], p->split);
 		penstock_ring_submit(j->ring, &j->reads[i]);
 	}
 	while (!begin || now - begin < window_ns || finished < least) {
@@ -173,7 +179,7 @@ static int measure_point(struct job *j, struct penstock_tune_point *p, uint64_t 
 			next = got->next;
 			bytes += begin ? got->need : 0;
 			finished++;
-			aim(j, got, p->split, (uint32_t)(got - j->reads));
+			aim(j, got, p->split);
 			penstock_ring_submit(j->ring, got);
 		}
 		begin = begin ? begin : now;
@@ -184,14 +190,12 @@ static int measure_point(struct job *j, struct penstock_tune_point *p, uint64_t 
 }
 
 /*
- * One pass over the grid; a point keeps its best pass, since what disturbs a
- * measurement makes it slower. What is left is shared by the points left. One whose
- * rounds would take more than all that is left, at the speed seen so far, ends the series.
+ * One pass over the grid. What is left is shared by the points left. One whose rounds
+ * would take more than all that is left, at the speed seen so far, ends the series.
  */
 static int measure_pass(struct job *j, uint64_t deadline, struct penstock_tune_point *points,
 			struct penstock_error *err)
 {
-	struct penstock_tune_point p;
 	uint64_t now, window, fastest = 0;
 	double least_ns;
 	uint32_t i;
@@ -206,28 +210,46 @@ static int measure_pass(struct job *j, uint64_t deadline, struct penstock_tune_p
 		window = now < deadline ? (deadline - now) / (NR_GRID - i) : 0;
 		/* the reads in flight at the end of a window run out after it */
 		window -= penstock_min_u64(window / 2, (uint64_t)least_ns / (LEAST_ROUNDS + 1));
-		p = points[i];
-		ret = measure_point(j, &p, window, err);
+		ret = measure_point(j, &points[i], window, err);
 		if (ret)
 			return ret;
-		points[i].bytes_per_s = penstock_max_u64(points[i].bytes_per_s, p.bytes_per_s);
-		fastest = penstock_max_u64(fastest, p.bytes_per_s);
 	}
 	return 0;
+}
+
+/* A point's rate is the median of the passes that measured it: drives have lucky and unlucky moments. */
+static uint64_t median_of(struct penstock_tune_point passes[PASSES][NR_GRID], uint32_t nr)
+{
+	uint64_t rates[PASSES];
+	uint32_t i, n = 0;
+
+	for (i = 0; i < PASSES; i++)
+		if (passes[i][nr].bytes_per_s)
+			rates[n++] = passes[i][nr].bytes_per_s;
+	if (!n)
+		return 0;
+	qsort(rates, n, sizeof(*rates), by_value);
+	return rates[(n - 1) / 2];
 }
 
 /* Passes take turns over all points, so that a bad moment does not fall on one of them alone. */
 static int measure_grid(struct job *j, uint64_t begin, uint64_t deadline, struct penstock_tune_point *points,
 			struct penstock_error *err)
 {
-	uint64_t i, all = deadline > begin ? deadline - begin : 0;
+	struct penstock_tune_point passes[PASSES][NR_GRID];
+	uint64_t all = deadline > begin ? deadline - begin : 0;
+	uint32_t i;
 	int ret;
 
-	for (i = 1; i <= PASSES; i++) {
-		ret = measure_pass(j, begin + all * i / PASSES, points, err);
+	for (i = 0; i < PASSES; i++) {
+		memcpy(passes[i], grid, sizeof(grid));
+		ret = measure_pass(j, begin + all * (i + 1) / PASSES, passes[i], err);
 		if (ret)
 			return ret;
 	}
+	memcpy(points, grid, sizeof(grid));
+	for (i = 0; i < NR_GRID; i++)
+		points[i].bytes_per_s = median_of(passes, i);
 	return 0;
 }
 
@@ -241,7 +263,6 @@ static int measure(struct job *j, uint64_t begin, uint64_t budget_ns, struct pen
 	struct penstock_tune_point points[NR_GRID], confirm;
 	int chosen, ret;
 
-	memcpy(points, grid, sizeof(points));
 	ret = measure_latency(j, begin + budget_ns / 8, &out->latency_ns, err);
 	if (!ret)
 		ret = measure_grid(j, penstock_now_ns(), begin + budget_ns / 4 * 3, points, err);
@@ -273,6 +294,7 @@ static int set_part(struct job *j, uint64_t off, uint64_t len, struct penstock_e
 				    j->file->path, off, len, j->file->size);
 	j->first = penstock_align_down(off, j->file->align);
 	j->end = penstock_align_up(end, j->file->align);
+	j->stop = end;
 	return 0;
 }
 

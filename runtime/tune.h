@@ -31,8 +31,8 @@ struct penstock_tune_point {
 
 /**
  * struct penstock_tune - what suits a drive
- * @depth: reads in flight, 4 to 64
- * @split: bytes of a read, 256 KiB to 4 MiB
+ * @depth: reads in flight, 2 to 16
+ * @split: bytes of a read, 256 KiB to 2 MiB
  * @bytes_per_s: with these
  * @latency_ns: of a single read of 4 KiB (or of what the file has), median
  * @spent_ns: what the measurement took
@@ -74,7 +74,7 @@ int penstock_tune_drive(const struct penstock_store *s, uint32_t file, uint64_t 
  * penstock_tune_rate() - measure a drive at a given depth and read size
  * @file: probed; reads go to random places in all of it
  * @window_ns: how long, about
- * @t: depth (1 to 64) and split (a multiple of PENSTOCK_MEM_ALIGN up to 16 MiB) are taken, the rest is filled
+ * @t: depth (1 to 64) and split (a multiple of PENSTOCK_MEM_ALIGN up to 64 MiB) are taken, the rest is filled
  *
  * Return: 0; -EINVAL depth, split or file; else as penstock_tune_drive().
  */

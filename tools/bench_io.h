@@ -19,6 +19,8 @@
  * @seconds: how long
  * @sequential: in order, else at random
  * @direct: past the page cache
+ * @landing: bytes that the reads of ours land in, one after the other; 0 = block * depth, as fio does.
+ *	As much as a cache has, they land in memory that is in no CPU's cache, which takes longer
  */
 struct bench_io_job {
 	const char *path;
@@ -28,6 +30,7 @@ struct bench_io_job {
 	uint32_t seconds;
 	bool sequential;
 	bool direct;
+	uint64_t landing;
 };
 
 /**

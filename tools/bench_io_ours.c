@@ -26,6 +26,8 @@ struct worker {
 	struct penstock_read *reads;
 	uint64_t seed;
 	uint64_t next;
+	uint64_t nr_places; /* blocks of the landing memory */
+	uint64_t place;
 	/* of the last round */
 	uint64_t bytes;
 	uint64_t ns;
@@ -64,8 +66,8 @@ static int add_worker(struct bench_io_ours *o, struct penstock_error *err)
 	if (!w->reads)
 		return penstock_err(err, -ENOMEM, "%u reads", o->job.depth);
 	o->nr_workers++;
-	return penstock_mem_alloc(o->job.block * o->job.depth, penstock_mem_node_of_file(file_of(o)->fd), 0, &w->mem,
-				  err);
+	w->nr_places = penstock_max_u64(o->job.landing / o->job.block, o->job.depth);
+	return penstock_mem_alloc(o->job.block * w->nr_places, penstock_mem_node_of_file(file_of(o)->fd), 0, &w->mem, err);
 }
 
 int bench_io_ours_open(const struct bench_io_job *job, bool pread, bool buffered, struct bench_io_ours **out,
@@ -118,11 +120,17 @@ void bench_io_ours_close(struct bench_io_ours *o)
 	free(o);
 }
 
+/* Registered buffers hold whole blocks. */
+static uint64_t piece_of(const struct bench_io_job *job)
+{
+	return PENSTOCK_READ_MAX / job->block * job->block;
+}
+
 /* A ring for one round. Memory is registered in pieces that the kernel takes, cut at reads. */
 static int open_ring(struct worker *w)
 {
 	const struct bench_io_job *job = &w->o->job;
-	uint64_t len = job->block * job->depth, piece = PENSTOCK_READ_MAX / job->block * job->block, at;
+	uint64_t len = job->block * w->nr_places, piece = piece_of(job), at;
 	uint32_t i, nr = 0;
 	int ret;
 
@@ -136,11 +144,8 @@ static int open_ring(struct worker *w)
 	for (at = 0; at < len; at += piece)
 		(void)penstock_ring_set_buffer(w->ring, nr++, (char *)w->mem.base + at,
 					       penstock_min_u64(len - at, piece));
-	for (i = 0; i < job->depth; i++) {
-		w->reads[i].dst = (char *)w->mem.base + i * job->block;
-		w->reads[i].buf = (int32_t)(i * job->block / piece);
+	for (i = 0; i < job->depth; i++)
 		w->reads[i].next = i + 1 < job->depth ? &w->reads[i + 1] : NULL;
-	}
 	return 0;
 }
 
@@ -159,6 +164,9 @@ static void aim(struct worker *w, struct penstock_read *r)
 	r->off = next_block(w) * w->o->job.block;
 	r->len = (uint32_t)w->o->job.block;
 	r->need = r->len;
+	r->dst = (char *)w->mem.base + w->place * r->len;
+	r->buf = (int32_t)(w->place * r->len / piece_of(&w->o->job));
+	w->place = (w->place + 1) % w->nr_places;
 }
 
 /* Account for what came, and send all of it out again while there is time. */

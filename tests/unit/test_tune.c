@@ -57,7 +57,7 @@ static void measure(uint64_t off, uint64_t len, const struct penstock_ring_ops *
 		SKIP("%s", err.text);
 	if (ret)
 		TEST_FAIL_(1, "%s", err.text);
-	EXPECT_TRUE(t.depth >= 4 && t.depth <= 64);
+	EXPECT_TRUE(t.depth >= 2 && t.depth <= 16);
 	EXPECT_TRUE(t.split >= 256 << 10 && t.split <= 4 * MIB);
 	EXPECT_GT(t.bytes_per_s, 0);
 	EXPECT_GT(t.latency_ns, 0);

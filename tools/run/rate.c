@@ -7,6 +7,7 @@
 #include "rate.h"
 
 #define SMALL_READ 4096u
+#define LANDING_MOST (256ull << 20)
 
 /* Bytes a second of one job, or 0. */
 static double measure(const struct bench_io_job *job, bool pread)
@@ -52,9 +53,12 @@ void run_rate_measure(struct run_session *s, struct run_rate *rate)
 		return;
 	pread = st.io_engine[0] == 'p';
 	job.direct = st.direct[0] == 'd';
+	/* as the slots: not in memory that the CPU's cache still holds */
+	job.landing = s->info.cache_bytes < LANDING_MOST ? s->info.cache_bytes : LANDING_MOST;
 	job.block = st.split_bytes;
 	job.depth = st.queue_depth;
 	rate_now = measure(&job, pread);
+	job.landing = 0;
 	job.block = SMALL_READ;
 	job.depth = 1;
 	small_now = measure(&job, pread);
