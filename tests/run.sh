@@ -10,8 +10,15 @@ shift
 export PENSTOCK_BUILD="$build" PENSTOCK_TOP="$PWD"
 jobs=${TEST_JOBS:-1}
 passed=0 failed=0 skipped=0
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+# What a test leaves behind goes with this folder. Not in /tmp: a tmpfs may refuse O_DIRECT.
+work=$(mktemp -d -p "${TMPDIR:-/var/tmp}" penstock-tests.XXXXXX) || exit 1
+trap 'rm -rf "$work"' EXIT
+logs=$work/logs
+mkdir "$logs" "$work/tmp"
+# tests that give up root write there, too
+chmod 755 "$work"
+chmod 1777 "$work/tmp"
+export TMPDIR="$work/tmp"
 
 # run INDEX PROGRAM: output to INDEX.log, then the exit code to INDEX.rc
 run() {
