@@ -14,7 +14,7 @@
  * flight, the experts of a layer arrive one after the other, and each is computed while
  * the next is read; with much, all arrive together at the end.
  */
-#define PENSTOCK_TUNE_SLACK	0.08
+#define PENSTOCK_TUNE_SLACK	0.10
 #define PENSTOCK_TUNE_BUDGET_NS	300000000u
 
 /**
@@ -31,7 +31,7 @@ struct penstock_tune_point {
 
 /**
  * struct penstock_tune - what suits a drive
- * @depth: reads in flight, 2 to 16
+ * @depth: reads in flight, 4 to 16
  * @split: bytes of a read, 256 KiB to 2 MiB
  * @bytes_per_s: with these
  * @latency_ns: of a single read of 4 KiB (or of what the file has), median
