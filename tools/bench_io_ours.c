@@ -67,7 +67,8 @@ static int add_worker(struct bench_io_ours *o, struct penstock_error *err)
 		return penstock_err(err, -ENOMEM, "%u reads", o->job.depth);
 	o->nr_workers++;
 	w->nr_places = penstock_max_u64(o->job.landing / o->job.block, o->job.depth);
-	return penstock_mem_alloc(o->job.block * w->nr_places, penstock_mem_node_of_file(file_of(o)->fd), 0, &w->mem, err);
+	return penstock_mem_alloc(o->job.block * w->nr_places, penstock_mem_node_of_file(file_of(o)->fd), 0, &w->mem,
+				  err);
 }
 
 int bench_io_ours_open(const struct bench_io_job *job, bool pread, bool buffered, struct bench_io_ours **out,
