@@ -147,7 +147,7 @@ static int test_wanted(const char *name, int argc, char **argv)
 	return argc < 2;
 }
 
-static int test_main(int argc, char **argv)
+__attribute__((unused)) static int test_main(int argc, char **argv)
 {
 	int i, rc, nr = 0, failed = 0, skipped = 0;
 

@@ -9,8 +9,6 @@
 
 #include "../flow/stream_fixture.h"
 
-#pragma GCC diagnostic ignored "-Wunused-function"
-
 #define K	8
 
 static double now_s(void)
