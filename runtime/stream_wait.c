@@ -13,13 +13,16 @@ static struct timespec deadline_of(uint64_t at_ns)
 	return ts;
 }
 
-/* In line, while all pins are this queue's own and nothing is under way: it would wait for itself. */
+/*
+ * In line, while nothing is under way and all pins are this queue's own, or, with caller
+ * progress, any queue's: there is one thread, and it would wait for itself.
+ */
 static bool waits_for_itself(const struct penstock_ticket *t)
 {
 	const struct penstock_ctx *ctx = t->queue->ctx;
 
-	return !t->served && !t->cancelled && ctx->pins == t->queue->pins && !ctx->demand.head &&
-	       !ctx->demand_in_flight && !ctx->guess_in_flight && t->cls->line == t;
+	return !t->served && !t->cancelled && (ctx->pins == t->queue->pins || !ctx->has_thread) &&
+	       !ctx->demand.head && !ctx->demand_in_flight && !ctx->guess_in_flight && t->cls->line == t;
 }
 
 /*
@@ -69,8 +72,8 @@ static int wait_for(struct penstock_ticket *t, uint32_t enough, uint64_t timeout
 	while (!t->status && (!t->served || t->nr_order < enough) && !rc) {
 		if (waits_for_itself(t)) {
 			rc = penstock_err(&t->queue->err, -EBUSY,
-					  "layer %u needs %u slots, all that could serve are pinned by this queue's own tickets",
-					  t->layer, t->nr);
+					  "layer %u needs %u slots, all that could serve are pinned by tickets of this queue%s",
+					  t->layer, t->nr, t->queue->ctx->has_thread ? "" : " or of its thread");
 			break;
 		}
 		rc = sleep_once(t, end);

@@ -157,6 +157,26 @@ TEST(line_is_served_in_order_caller)
 	line_is_served_in_order(PENSTOCK_F_CALLER_PROGRESS);
 }
 
+TEST(one_thread_with_two_queues_does_not_wait_for_itself)
+{
+	const int32_t a[] = { 0, 1, 2, 3, 4 }, b[] = { 5, 6, 7, 8, 9 };
+	struct penstock_ticket *ta, *tb;
+	struct penstock_queue *other;
+	struct fixture f;
+
+	setup(&f, PENSTOCK_F_CALLER_PROGRESS, 8, NULL);
+	ASSERT_EQ(0, penstock_queue_create(f.ctx, &other));
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, a, 5, &ta));
+	ASSERT_EQ(0, penstock_wait(ta, FOR_EVER));
+	ASSERT_EQ(0, penstock_fetch(other, f.model, 0, b, 5, &tb));
+	EXPECT_EQ(-EBUSY, penstock_wait(tb, FOR_EVER));
+	penstock_release(ta);
+	EXPECT_EQ(0, penstock_wait(tb, FOR_EVER));
+	penstock_release(tb);
+	penstock_queue_destroy(other);
+	teardown(&f);
+}
+
 TEST(a_ticket_in_line_can_be_released_and_cancelled)
 {
 	const int32_t a[] = { 0, 1, 2, 3, 4 }, b[] = { 5, 6, 7, 8, 9 }, c[] = { 1 };
