@@ -110,6 +110,7 @@ static void destroy(struct penstock_ctx *ctx)
 	if (ctx->alive)
 		munmap(ctx->alive, (size_t)sysconf(_SC_PAGESIZE));
 	pthread_cond_destroy(&ctx->call_done);
+	pthread_cond_destroy(&ctx->kicked);
 	pthread_mutex_destroy(&ctx->lock);
 	pthread_mutex_destroy(&ctx->admin);
 	free(ctx);
@@ -130,6 +131,7 @@ int penstock_open(const struct penstock_options *opts, struct penstock_ctx **out
 	pthread_mutex_init(&ctx->admin, NULL);
 	pthread_mutex_init(&ctx->lock, NULL);
 	pthread_cond_init(&ctx->call_done, NULL);
+	pthread_cond_init(&ctx->kicked, NULL);
 	ctx->flags = opts->flags;
 	ctx->policy = penstock_policy_kind(opts->policy ? opts->policy : "lru");
 	ctx->numa_node = opts->numa_node;

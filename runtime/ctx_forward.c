@@ -270,6 +270,23 @@ static int check_args(struct penstock_queue *q, struct penstock_model *m, const 
 	return 0;
 }
 
+/* A ticket of the caller's must be for exactly these experts; all of it is handed out again. */
+static int take_ticket(struct work *w)
+{
+	struct penstock_ticket *t = w->moe->ticket;
+	bool same = t->queue == w->q && t->model == w->m && t->layer == w->moe->layer && t->nr == w->g.nr;
+
+	for (uint32_t i = 0; same && i < w->g.nr; i++)
+		same = t->entries[i].expert == (uint32_t)w->g.distinct[i];
+	/* a cancelled one has no entries; its wait says what happened */
+	if (!same && !t->cancelled)
+		return penstock_err(&w->q->err, -EINVAL,
+				    "layer %u: the ticket is for %u experts of layer %u, not for the %u that the ids name",
+				    w->moe->layer, t->nr, t->layer, w->g.nr);
+	t->nr_handed = 0;
+	return 0;
+}
+
 int penstock_moe_forward(struct penstock_queue *q, struct penstock_model *m, struct penstock_pool *pool,
 			 const struct penstock_moe *moe)
 {
@@ -290,11 +307,9 @@ int penstock_moe_forward(struct penstock_queue *q, struct penstock_model *m, str
 		return rc;
 	fits = penstock_capacity(m, moe->layer);
 	if (moe->ticket) {
-		if (moe->ticket->nr != w.g.nr || moe->ticket->layer != moe->layer)
-			return penstock_err(&q->err, -EINVAL,
-					    "layer %u: the ticket is for %u experts of layer %u, the ids name %u",
-					    moe->layer, moe->ticket->nr, moe->ticket->layer, w.g.nr);
-		rc = compute_ticket(&w, moe->ticket, 0);
+		rc = take_ticket(&w);
+		if (!rc)
+			rc = compute_ticket(&w, moe->ticket, 0);
 	} else {
 		/* half, so that two waves fit */
 		rc = compute_waves(&w, w.g.nr <= fits ? w.g.nr : (uint32_t)penstock_max_u64(fits / 2, 1));

@@ -34,6 +34,8 @@ int penstock_model_info(struct penstock_model *m, struct penstock_model_info *in
 
 	if (info->size < sizeof(size_t) || info->size > sizeof(i))
 		return -EINVAL;
+	if (penstock_ctx_check(m->ctx, NULL))
+		return -ESTALE;
 	for (uint32_t l = 0; l < ix->nr_layers; l++) {
 		if (!penstock_model_class(m, l))
 			continue;
@@ -66,7 +68,7 @@ size_t penstock_capacity(struct penstock_model *m, uint32_t layer)
 	struct penstock_class *c = penstock_model_class(m, layer);
 	size_t nr;
 
-	if (!c)
+	if (!c || penstock_ctx_check(m->ctx, NULL))
 		return 0;
 	pthread_mutex_lock(&m->ctx->lock);
 	nr = penstock_cache_slots(c->cache);

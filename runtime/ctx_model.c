@@ -65,6 +65,17 @@ static struct penstock_class *class_for(struct penstock_model *m, const struct p
 	return c;
 }
 
+static int no_experts(const struct penstock_index *ix, struct penstock_error *err)
+{
+	if (ix->family != PENSTOCK_FAMILY_NONE)
+		return penstock_err(err, -EINVAL, "%s: no layer with experts (architecture \"%s\")", ix->path, ix->arch);
+	if (!ix->arch || !*ix->arch)
+		return penstock_err(err, -EINVAL, "%s: %u tensors, but no config.json beside them that names the architecture",
+				    ix->path, ix->nr_tensors);
+	return penstock_err(err, -EINVAL, "%s: architecture \"%s\" is not one with experts that is known here (Mixtral,"
+			    " Qwen3-MoE, OLMoE, DeepSeek V2 and V3, Kimi K2, GLM-4.5, Llama 4, gpt-oss)", ix->path, ix->arch);
+}
+
 /* Layers with experts of one size form a class; two layers' choices of one token must fit into it. */
 static int make_classes(struct penstock_model *m, struct penstock_error *err)
 {
@@ -97,8 +108,7 @@ static int make_classes(struct penstock_model *m, struct penstock_error *err)
 		m->token_bytes += info->top_k * info->expert_bytes;
 	}
 	if (!nr_experts)
-		return penstock_err(err, -EINVAL, "%s: %s, no layer with experts (architecture \"%s\")", ix->path,
-				    ix->nr_tensors ? "tensors, but" : "no tensors", ix->arch ? ix->arch : "unknown");
+		return no_experts(ix, err);
 	for (uint32_t l = 0; l < ix->nr_layers; l++)
 		if (penstock_model_class(m, l))
 			ix->layers[l].info.slot_bytes = penstock_model_class(m, l)->slot_bytes;
@@ -295,7 +305,8 @@ static int take_budget(struct penstock_model *m, const struct penstock_model_opt
 void penstock_model_destroy(struct penstock_model *m)
 {
 	for (uint32_t i = 0; m->classes && i < m->nr_classes; i++) {
-		penstock_arena_destroy(&m->classes[i].arena);
+		if (!m->ctx->broken)
+			penstock_arena_destroy(&m->classes[i].arena);
 		penstock_cache_destroy(m->classes[i].cache);
 		free(m->classes[i].loads);
 	}
@@ -304,6 +315,20 @@ void penstock_model_destroy(struct penstock_model *m)
 	free(m->align);
 	penstock_index_close(m->index);
 	free(m);
+}
+
+/* From here on others see it: it has all its slots. */
+static int link_model(struct penstock_model *m, struct penstock_error *err)
+{
+	struct penstock_ctx *ctx = m->ctx;
+	int rc;
+
+	pthread_mutex_lock(&ctx->lock);
+	m->next = ctx->models;
+	ctx->models = m;
+	pthread_mutex_unlock(&ctx->lock);
+	rc = penstock_progress_call(ctx, penstock_ctx_set_files, NULL);
+	return rc ? penstock_err(err, rc, "hand %u files to the I/O engine", m->index->store.nr_files) : 0;
 }
 
 static void tell_budget(struct penstock_model *m)
@@ -356,23 +381,18 @@ int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct
 	for (struct penstock_model *o = ctx->models; o; o = o->next)
 		if (m->file_base < o->file_base + o->index->store.nr_files)
 			m->file_base = o->file_base + o->index->store.nr_files;
-	m->next = ctx->models;
-	ctx->models = m;
 	pthread_mutex_unlock(&ctx->lock);
-	if (!rc) {
-		rc = penstock_progress_call(ctx, penstock_ctx_set_files, NULL);
-		if (rc)
-			penstock_err(err, rc, "hand %u files to the I/O engine", m->index->store.nr_files);
-	}
 	if (!rc)
 		rc = make_slots(m, err);
 	if (!rc)
+		rc = link_model(m, err);
+	if (!rc)
 		rc = penstock_model_tune(m, err);
+	if (rc)
+		penstock_model_shut(m);
 	pthread_mutex_unlock(&ctx->admin);
-	if (rc) {
-		penstock_model_close(m);
+	if (rc)
 		return rc;
-	}
 	tell_budget(m);
 	*out = m;
 	return 0;

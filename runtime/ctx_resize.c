@@ -42,6 +42,9 @@ static void unregister(struct penstock_ctx *ctx, struct penstock_segment *s)
 void penstock_ctx_collect(struct penstock_ctx *ctx)
 {
 	ctx->garbage = false;
+	/* nobody knows what a broken engine still writes to: its memory stays mapped */
+	if (ctx->broken)
+		return;
 	for (struct penstock_model *m = ctx->models; m; m = m->next) {
 		for (uint32_t i = 0; i < m->nr_classes; i++) {
 			struct penstock_class *c = &m->classes[i];
@@ -97,8 +100,10 @@ static int resize_model(struct penstock_model *m, uint64_t bytes, struct penstoc
 	for (uint32_t i = 0; i < m->nr_classes && !rc; i++)
 		rc = penstock_class_grow(&m->classes[i], penstock_class_slots(m, &m->classes[i], bytes), err);
 	pthread_mutex_lock(&ctx->lock);
-	m->cache_bytes = bytes;
-	m->stream = bytes < m->token_bytes;
+	if (!rc) {
+		m->cache_bytes = bytes;
+		m->stream = bytes < m->token_bytes;
+	}
 	for (uint32_t i = 0; i < m->nr_classes; i++) {
 		penstock_cache_stream(m->classes[i].cache, m->stream);
 		penstock_ticket_serve_line(&m->classes[i]);
@@ -109,7 +114,7 @@ static int resize_model(struct penstock_model *m, uint64_t bytes, struct penstoc
 
 int penstock_resize(struct penstock_ctx *ctx, uint64_t cache_bytes, struct penstock_error *err)
 {
-	uint64_t least = 0, old = ctx->cache_bytes;
+	uint64_t least = 0, old = 0;
 	struct penstock_model *m;
 	int rc;
 
@@ -118,15 +123,18 @@ int penstock_resize(struct penstock_ctx *ctx, uint64_t cache_bytes, struct penst
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&ctx->admin);
-	for (m = ctx->models; m; m = m->next)
+	for (m = ctx->models; m; m = m->next) {
 		least += m->least_bytes;
+		old += m->cache_bytes;
+	}
 	if (cache_bytes < least) {
 		rc = penstock_err(err, -ENOSPC, "resize to %llu bytes: the open models need %llu",
 				  (unsigned long long)cache_bytes, (unsigned long long)least);
 	}
 	/* each model keeps its least, and of the rest the share that it had */
 	for (m = ctx->models; m && !rc; m = m->next) {
-		double share = old > least ? (double)(m->cache_bytes - m->least_bytes) / (double)(old - least) : 0;
+		double share = old > least ? (double)(m->cache_bytes - m->least_bytes) / (double)(old - least) :
+					     (double)m->least_bytes / (double)least;
 
 		rc = resize_model(m, m->least_bytes + (uint64_t)(share * (double)(cache_bytes - least)), err);
 	}
@@ -154,21 +162,20 @@ static int close_call(struct penstock_ctx *ctx, void *arg)
 		;
 	if (*at)
 		*at = m->next;
+	for (uint32_t i = 0; i < m->nr_classes; i++)
+		if (m->classes[i].cache)
+			ctx->stats.evictions += penstock_cache_evictions(m->classes[i].cache);
 	pthread_mutex_unlock(&ctx->lock);
 	return penstock_ctx_set_files(ctx, NULL);
 }
 
-void penstock_model_close(struct penstock_model *m)
+void penstock_model_shut(struct penstock_model *m)
 {
-	struct penstock_ctx *ctx;
+	struct penstock_ctx *ctx = m->ctx;
 
-	if (!m || penstock_ctx_check(m->ctx, NULL))
-		return;
-	ctx = m->ctx;
-	pthread_mutex_lock(&ctx->admin);
 	pthread_mutex_lock(&ctx->lock);
 	for (uint32_t l = 0; l < m->index->nr_layers; l++)
-		penstock_load_drop_guesses(m, l);
+		penstock_load_drop_guesses(m, l, true);
 	while (m->in_flight) {
 		if (ctx->has_thread) {
 			pthread_cond_wait(&ctx->call_done, &ctx->lock);
@@ -180,6 +187,21 @@ void penstock_model_close(struct penstock_model *m)
 	}
 	pthread_mutex_unlock(&ctx->lock);
 	(void)penstock_progress_call(ctx, close_call, m);
-	pthread_mutex_unlock(&ctx->admin);
 	penstock_model_destroy(m);
+}
+
+void penstock_model_close(struct penstock_model *m)
+{
+	struct penstock_ctx *ctx;
+
+	if (!m || penstock_ctx_check(m->ctx, NULL))
+		return;
+	ctx = m->ctx;
+	pthread_mutex_lock(&ctx->admin);
+	penstock_model_shut(m);
+	pthread_mutex_unlock(&ctx->admin);
+	pthread_mutex_lock(&ctx->lock);
+	if (ctx->garbage)
+		penstock_progress_kick(ctx);
+	pthread_mutex_unlock(&ctx->lock);
 }

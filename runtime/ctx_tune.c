@@ -78,7 +78,8 @@ int penstock_model_tune(struct penstock_model *m, struct penstock_error *err)
 	struct penstock_tune t;
 	int rc;
 
-	if (ctx->tuned || s->files[file].size < TUNE_LEAST_BYTES)
+	/* with another model open reads may be in flight, counted in the split that they began with */
+	if (ctx->tuned || ctx->models != m || m->next || s->files[file].size < TUNE_LEAST_BYTES)
 		return 0;
 	rc = penstock_tune_drive(s, file, 0, s->files[file].size, engine(ctx), ctx->numa_node, 0, &t, err);
 	if (rc)

@@ -156,6 +156,7 @@ struct penstock_ctx {
 	pthread_mutex_t admin;
 	pthread_mutex_t lock;
 	pthread_cond_t call_done;	/* a call ended; a closing model's last read ended */
+	pthread_cond_t kicked;		/* the thread's work, once the ring is broken */
 	pthread_t thread;
 	bool has_thread;
 	bool stop;
@@ -214,8 +215,10 @@ void penstock_load_forget(struct penstock_load *ld);
 bool penstock_load_next_read(struct penstock_ctx *ctx, struct penstock_read *r);
 /** penstock_load_read_done() - account a final read; completes the load with its last one */
 void penstock_load_read_done(struct penstock_ctx *ctx, struct penstock_read *r);
-/** penstock_load_drop_guesses() - forget guesses of a layer that were not submitted */
-void penstock_load_drop_guesses(struct penstock_model *model, uint32_t layer);
+/** penstock_load_drop_guesses() - forget guesses of a layer: those of which nothing was submitted, or (@started) all */
+void penstock_load_drop_guesses(struct penstock_model *model, uint32_t layer, bool started);
+/** penstock_load_drop_one() - forget one guess of a class, so that a ticket can have its slot. Return: false if there is none that can go. */
+bool penstock_load_drop_one(struct penstock_class *cls);
 
 /* ---- stream_progress.c ---- */
 
@@ -259,6 +262,8 @@ uint32_t penstock_class_slots(const struct penstock_model *m, const struct penst
 int penstock_class_grow(struct penstock_class *c, uint32_t slots, struct penstock_error *err);
 /** penstock_ctx_set_files() - tell the ring all models' files; for penstock_progress_call() */
 int penstock_ctx_set_files(struct penstock_ctx *ctx, void *unused);
+/** penstock_model_shut() - take a model, linked or not, out of its context and destroy it. Admin lock held. */
+void penstock_model_shut(struct penstock_model *m);
 /** penstock_model_destroy() - everything but the link in the context's list; buffers are unregistered */
 void penstock_model_destroy(struct penstock_model *m);
 /**

@@ -258,13 +258,28 @@ void penstock_load_read_done(struct penstock_ctx *ctx, struct penstock_read *r)
 		finish(ld);
 }
 
-void penstock_load_drop_guesses(struct penstock_model *model, uint32_t layer)
+void penstock_load_drop_guesses(struct penstock_model *model, uint32_t layer, bool started)
 {
-	struct penstock_load *ld = model->ctx->guess.head, *next;
+	struct penstock_load *ld = model->ctx->guess.head;
 
-	for (; ld; ld = next) {
-		next = ld->next;
-		if (ld->cls->model == model && ld->layer == layer && !ld->waiters && !ld->outstanding)
-			penstock_load_forget(ld);
+	while (ld) {
+		if (ld->cls->model != model || ld->layer != layer || ld->waiters || (ld->outstanding && !started)) {
+			ld = ld->next;
+			continue;
+		}
+		/* which may serve tickets, and so drop others: start again */
+		penstock_load_forget(ld);
+		ld = model->ctx->guess.head;
 	}
+}
+
+bool penstock_load_drop_one(struct penstock_class *cls)
+{
+	struct penstock_load *ld = cls->model->ctx->guess.head;
+
+	while (ld && (ld->cls != cls || ld->waiters || ld->outstanding))
+		ld = ld->next;
+	if (ld)
+		penstock_load_forget(ld);
+	return ld;
 }

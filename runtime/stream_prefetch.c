@@ -68,5 +68,8 @@ int penstock_prefetch(struct penstock_queue *q, struct penstock_model *model, ui
 	}
 	penstock_progress_kick(q->ctx);
 	pthread_mutex_unlock(&q->ctx->lock);
+	/* with caller progress guesses move within calls only: this one starts them */
+	if (!q->ctx->has_thread)
+		penstock_progress_once(q->ctx, 0);
 	return 0;
 }

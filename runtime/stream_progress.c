@@ -88,9 +88,15 @@ void penstock_progress_once(struct penstock_ctx *ctx, uint64_t timeout_ns)
 		penstock_ctx_collect(ctx);
 		pthread_mutex_unlock(&ctx->admin);
 	}
-	if (ctx->broken)
+	if (ctx->broken) {
+		/* what the engine still holds may come back at any time: it is not asked again */
 		fail_all(ctx);
-	reads = ctx->broken ? NULL : take_reads(ctx);
+		if (ctx->has_thread && !ctx->calls && !ctx->stop)
+			pthread_cond_wait(&ctx->kicked, &ctx->lock);
+		pthread_mutex_unlock(&ctx->lock);
+		return;
+	}
+	reads = take_reads(ctx);
 	if (ctx->calls || ctx->stop)
 		timeout_ns = 0;
 	ctx->sleeping = true;
@@ -133,7 +139,9 @@ static void *progress_main(void *arg)
 
 void penstock_progress_kick(struct penstock_ctx *ctx)
 {
-	if (ctx->sleeping && ctx->has_thread)
+	if (ctx->broken)
+		pthread_cond_signal(&ctx->kicked);
+	else if (ctx->sleeping && ctx->has_thread)
 		penstock_ring_wake(ctx->ring);
 }
 

@@ -130,7 +130,7 @@ static void serve(struct penstock_ticket *t)
 	ctx->stats.fetches++;
 	ctx->stats.experts_wanted += t->nr;
 	ctx->stats.fetches_all_hit += t->nr_hits == t->nr;
-	penstock_load_drop_guesses(t->model, t->layer);
+	penstock_load_drop_guesses(t->model, t->layer, false);
 	if (t->nr_hits < t->nr)
 		penstock_progress_kick(ctx);
 }
@@ -142,8 +142,12 @@ void penstock_ticket_serve_line(struct penstock_class *cls)
 	while ((t = cls->line)) {
 		bool fits = t->nr <= penstock_cache_slots(cls->cache);
 
-		if (fits && !can_serve(t))
-			break;
+		if (fits && !can_serve(t)) {
+			/* a guess gives way to a demand; forgetting it has looked at the line already */
+			if (!penstock_load_drop_one(cls))
+				break;
+			continue;
+		}
 		cls->line = t->next_in_line;
 		if (!cls->line)
 			cls->line_end = &cls->line;
@@ -318,6 +322,8 @@ static void leave(struct penstock_ticket *t)
 	}
 	t->nr = 0;
 	penstock_ticket_serve_line(cls);
+	if (cls->model->ctx->garbage)
+		penstock_progress_kick(cls->model->ctx);
 }
 
 void penstock_release(struct penstock_ticket *t)

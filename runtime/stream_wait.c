@@ -22,7 +22,7 @@ static bool waits_for_itself(const struct penstock_ticket *t)
 	const struct penstock_ctx *ctx = t->queue->ctx;
 
 	return !t->served && !t->cancelled && (ctx->pins == t->queue->pins || !ctx->has_thread) &&
-	       !ctx->demand.head && !ctx->demand_in_flight && !ctx->guess_in_flight && t->cls->line == t;
+	       !ctx->demand.head && !ctx->demand_in_flight && !ctx->guess.head && !ctx->guess_in_flight;
 }
 
 /*
@@ -169,7 +169,11 @@ int penstock_ticket_slot(struct penstock_ticket *t, size_t index, struct penstoc
 	struct penstock_class *cls = t->cls;
 	struct penstock_entry *e;
 	const char *base;
+	int rc;
 
+	rc = penstock_ctx_check(t->queue->ctx, &t->queue->err);
+	if (rc)
+		return rc;
 	if (index >= t->nr)
 		return penstock_err(&t->queue->err, -EINVAL, "ticket of layer %u has %u entries, asked for number %zu",
 				    t->layer, t->nr, index);

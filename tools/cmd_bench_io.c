@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "../runtime/err.h"
 #include "bench_io.h"
@@ -66,11 +67,13 @@ static void usage(FILE *f)
 	      "  --rounds N      rounds of each size (3)\n"
 	      "  --sequential    in order, not at random\n"
 	      "  --fio           fio's rounds in turn with ours, and the ratios; root fills the huge page pool for it\n"
+	      "                  (the default where fio is installed)\n"
+	      "  --no-fio        without\n"
 	      "  --buffered      read through the page cache\n"
 	      "  --pread         without io_uring\n"
 	      "  --json          the result as one JSON object\n"
 	      "\n"
-	      "example: penstock bench io model-00001-of-00016.safetensors --fio\n",
+	      "example: penstock bench io model-00001-of-00016.safetensors\n",
 	      f);
 }
 
@@ -151,6 +154,33 @@ static int run_block(const struct args *a, uint64_t block, struct series *s, str
 	return ret;
 }
 
+/* Ours over fio's, of medians. */
+static double ratio_throughput(const struct args *a, const struct series *s)
+{
+	return medians(s->ours, a->rounds).bytes_per_s / medians(s->fio, a->rounds).bytes_per_s;
+}
+
+static double ratio_cpu(const struct args *a, const struct series *s)
+{
+	double fio = medians(s->fio, a->rounds).cpu_s_per_gb;
+
+	return fio > 0 ? medians(s->ours, a->rounds).cpu_s_per_gb / fio : NAN;
+}
+
+/* Of all sizes the one where we come off worst; null without fio. */
+static void report_worst(struct out *o, const struct args *a, const struct series *series)
+{
+	double throughput = NAN, cpu = NAN;
+	uint32_t i;
+
+	for (i = 0; a->fio && i < a->nr_blocks; i++) {
+		throughput = fmin(throughput, ratio_throughput(a, &series[i]));
+		cpu = fmax(cpu, ratio_cpu(a, &series[i]));
+	}
+	out_f64(o, a->fio ? "least throughput/fio" : NULL, "ratio_throughput", throughput, 3, "");
+	out_f64(o, a->fio ? "most CPU/fio" : NULL, "ratio_cpu", cpu, 3, "");
+}
+
 static void report_block(struct out *o, const struct args *a, uint64_t block, const struct series *s)
 {
 	struct bench_io_round ours = medians(s->ours, a->rounds), fio;
@@ -162,8 +192,8 @@ static void report_block(struct out *o, const struct args *a, uint64_t block, co
 	out_f64(o, "CPU s/GB", "cpu_s_per_gb", ours.cpu_s_per_gb, 4, "");
 	if (a->fio) {
 		fio = medians(s->fio, a->rounds);
-		throughput = ours.bytes_per_s / fio.bytes_per_s;
-		cpu = fio.cpu_s_per_gb > 0 ? ours.cpu_s_per_gb / fio.cpu_s_per_gb : NAN;
+		throughput = ratio_throughput(a, s);
+		cpu = ratio_cpu(a, s);
 		out_f64(o, "fio GB/s", "fio_gb_s", fio.bytes_per_s / 1e9, 3, "");
 		out_f64(o, "fio CPU s/GB", "fio_cpu_s_per_gb", fio.cpu_s_per_gb, 4, "");
 		out_f64(o, "throughput/fio", "ratio_throughput", throughput, 3, "");
@@ -191,6 +221,7 @@ static int report(const struct args *a, const struct series *series, const struc
 	for (i = 0; i < a->nr_blocks; i++)
 		report_block(o, a, a->blocks[i], &series[i]);
 	out_rows_end(o);
+	report_worst(o, a, series);
 	out_bool(o, "direct", "direct", set->direct);
 	out_str(o, *set->why ? "direct, why not" : NULL, "direct_reason", set->why);
 	out_str(o, "I/O engine", "io_engine", set->engine);
@@ -232,16 +263,32 @@ static int parse_number(const char *name, const char *text, uint32_t most, uint3
 	return 0;
 }
 
+/* Is there a program of this name in the path? */
+static bool installed(const char *name)
+{
+	const char *path = getenv("PATH"), *end;
+	char file[4096];
+
+	for (; path && *path; path = *end ? end + 1 : end) {
+		end = strchrnul(path, ':');
+		if (snprintf(file, sizeof(file), "%.*s/%s", (int)(end - path), path, name) < (int)sizeof(file) &&
+		    !access(file, X_OK))
+			return true;
+	}
+	return false;
+}
+
 static int parse(int argc, char **argv, struct args *a)
 {
 	static const struct option options[] = {
 		{ "block", required_argument, NULL, 'b' }, { "depth", required_argument, NULL, 'd' },
 		{ "jobs", required_argument, NULL, 'n' }, { "seconds", required_argument, NULL, 's' },
 		{ "rounds", required_argument, NULL, 'r' }, { "sequential", no_argument, NULL, 'o' },
-		{ "fio", no_argument, NULL, 'f' }, { "buffered", no_argument, NULL, 'c' },
+		{ "fio", no_argument, NULL, 'f' }, { "no-fio", no_argument, NULL, 'F' }, { "buffered", no_argument, NULL, 'c' },
 		{ "pread", no_argument, NULL, 'p' }, { "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};
+	bool no_fio = false;
 	int c, rc = 0;
 
 	*a = (struct args){ .job = { .depth = 32, .jobs = 1, .seconds = 2 }, .rounds = 3,
@@ -256,6 +303,7 @@ static int parse(int argc, char **argv, struct args *a)
 		case 'r': rc = parse_number("rounds", optarg, MAX_ROUNDS, &a->rounds); break;
 		case 'o': a->job.sequential = true; break;
 		case 'f': a->fio = true; break;
+		case 'F': no_fio = true; break;
 		case 'c': a->buffered = true; break;
 		case 'p': a->pread = true; break;
 		case 'j': a->json = true; break;
@@ -271,6 +319,7 @@ static int parse(int argc, char **argv, struct args *a)
 	if (optind + 1 != argc)
 		return cmd_error("bench io", CMD_USAGE, "one file is wanted");
 	a->job.path = argv[optind];
+	a->fio = !no_fio && (a->fio || (!a->buffered && !a->pread && installed("fio")));
 	return 0;
 }
 

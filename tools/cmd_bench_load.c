@@ -278,8 +278,8 @@ static int report(struct load *l, const struct round *rounds, uint32_t nr)
 	report_rounds(o, rounds, nr);
 	out_f64(o, "speed, median", "gb_s", median(gb_s, nr), 3, "GB/s");
 	out_f64(o, "CPU, median", "cpu_s_per_gb", median(cpu_s, nr), 4, "s/GB");
-	/* Not prefaulted, even huge pages would take a fault each; 64 are for what else a process does. */
-	out_bool(o, "destinations prefaulted", "prefaulted", last->faults < last->bytes / (2u << 20) / 8 + 64);
+	/* Not prefaulted, even huge pages would take a fault each; 256 are for what else a process does. */
+	out_bool(o, "destinations prefaulted", "prefaulted", last->faults < last->bytes / (2u << 20) / 8 + 256);
 	out_bytes(o, "page size of slots", "page_size", st.page_size);
 	out_str(o, "page size, why", "page_reason", st.page_reason);
 	out_str(o, "I/O engine", "io_engine", st.io_engine);

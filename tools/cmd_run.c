@@ -422,7 +422,7 @@ static int finish(const struct run_args *args, const int32_t *ids, const struct 
 			code = CMD_INTERRUPTED;
 	}
 	if (c) {
-		run_report_compare(o, c);
+		run_report_compare(o, c, res->moe_only);
 		if (c->done && !c->same_output)
 			code = cmd_error("run", CMD_FAILED, "the sides of the comparison did not give the same tokens");
 	}

@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
+#include <kabi.h>
+
 #include "stream_fixture.h"
 
 static void random_fetches(uint32_t flags, const char *policy)
@@ -189,7 +191,7 @@ TEST(a_ticket_in_line_can_be_released_and_cancelled)
 	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, c, 1, &tc));
 	/* first come, first served: the small one waits behind the large one */
 	ASSERT_EQ(0, penstock_wait(ta, FOR_EVER));
-	EXPECT_EQ(-EAGAIN, penstock_poll(tc));
+	EXPECT_EQ(-EBUSY, penstock_poll(tc));
 	penstock_cancel(tb);
 	EXPECT_EQ(-ECANCELED, penstock_wait(tb, FOR_EVER));
 	EXPECT_EQ(0, penstock_wait(tc, FOR_EVER));
@@ -285,6 +287,123 @@ TEST(guesses_and_demands_mix)
 		ASSERT_EQ(0, penstock_prefetch(f.q, f.model, layer, guess, NULL, 3));
 		fetch_and_check(&f, f.q, layer, want, 2);
 	}
+	teardown(&f);
+}
+
+static void guesses_give_way(uint32_t flags)
+{
+	const int32_t guesses[] = { 0, 1, 2, 3, 4, 5, 6, 7 }, want[] = { 9, 10, 11 };
+	struct fixture f;
+
+	setup(&f, flags, 8, NULL);
+	for (int i = 0; i < 50; i++) {
+		/* as many as there are slots, and then a demand of another layer */
+		ASSERT_EQ(0, penstock_prefetch(f.q, f.model, 1, guesses, NULL, 8));
+		fetch_and_check(&f, f.q, i % 2 ? 0 : 2, want, 3);
+	}
+	teardown(&f);
+}
+
+TEST(guesses_give_way_to_demands)
+{
+	guesses_give_way(0);
+}
+
+TEST(guesses_give_way_to_demands_of_the_caller)
+{
+	guesses_give_way(PENSTOCK_F_CALLER_PROGRESS);
+}
+
+TEST(a_model_closes_while_guesses_are_read)
+{
+	const int32_t guesses[] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+
+	for (int i = 0; i < 30; i++) {
+		struct penstock_options o = PENSTOCK_OPTIONS_INIT;
+		struct penstock_error err = { 0 };
+		struct fixture f;
+
+		tiny_model_make(&f.tiny);
+		o.cache_bytes = 8 * (uint64_t)(TINY_EXPERT + 2 * 4096);
+		/* several reads an expert: a guess is under way when the model goes */
+		o.split_bytes = 8192;
+		o.queue_depth = 4;
+		ASSERT_EQ(0, penstock_open(&o, &f.ctx, &err));
+		ASSERT_EQ(0, penstock_model_open(f.ctx, f.tiny.dir, NULL, &f.model, &err));
+		ASSERT_EQ(0, penstock_queue_create(f.ctx, &f.q));
+		ASSERT_EQ(0, penstock_prefetch(f.q, f.model, (uint32_t)i % TINY_LAYERS, guesses, NULL, 8));
+		usleep((useconds_t)(i * 20));
+		teardown(&f);
+	}
+}
+
+TEST(the_second_in_line_is_told_too)
+{
+	const int32_t a[] = { 0, 1, 2, 3, 4 }, b[] = { 5, 6, 7, 8, 9 };
+	struct penstock_ticket *ta, *tb, *tc;
+	struct fixture f;
+
+	setup(&f, PENSTOCK_F_CALLER_PROGRESS, 8, NULL);
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, a, 5, &ta));
+	ASSERT_EQ(0, penstock_wait(ta, FOR_EVER));
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, b, 5, &tb));
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 0, b, 5, &tc));
+	EXPECT_EQ(-EBUSY, penstock_wait(tc, FOR_EVER));
+	penstock_release(ta);
+	EXPECT_EQ(0, penstock_wait(tc, FOR_EVER));
+	penstock_release(tb);
+	penstock_release(tc);
+	teardown(&f);
+}
+
+TEST(a_ticket_serves_a_forward_again_but_no_other_experts)
+{
+	static float x[TINY_HIDDEN], first[TINY_HIDDEN], again[TINY_HIDDEN];
+	const int32_t ids[] = { 3, 4 }, others[] = { 3, 5 };
+	const float weights[] = { 0.25f, 0.75f };
+	struct penstock_moe moe = {
+		.size = sizeof(moe), .layer = 1, .top_k = 2, .nr_tokens = 1, .x = x, .ldx = TINY_HIDDEN,
+		.ids = ids, .weights = weights, .out = first, .ldout = TINY_HIDDEN,
+	};
+	struct penstock_pool *pool;
+	struct fixture f;
+	size_t index;
+
+	for (uint32_t i = 0; i < TINY_HIDDEN; i++)
+		x[i] = (float)i / 7;
+	setup(&f, 0, 8, NULL);
+	ASSERT_EQ(0, penstock_pool_create(1, PENSTOCK_ISA_AUTO, 0, &pool));
+	ASSERT_EQ(0, penstock_moe_forward(f.q, f.model, pool, &moe));
+	EXPECT_NE(0, (int)(first[0] != 0));
+	ASSERT_EQ(0, penstock_fetch(f.q, f.model, 1, ids, 2, &moe.ticket));
+	ASSERT_EQ(0, penstock_next(moe.ticket, FOR_EVER, &index));
+	moe.out = again;
+	for (int i = 0; i < 2; i++) {
+		memset(again, 0, sizeof(again));
+		ASSERT_EQ(0, penstock_moe_forward(f.q, f.model, pool, &moe));
+		EXPECT_EQ(0, memcmp(first, again, sizeof(first)));
+	}
+	moe.ids = others;
+	EXPECT_EQ(-EINVAL, penstock_moe_forward(f.q, f.model, pool, &moe));
+	penstock_release(moe.ticket);
+	penstock_pool_destroy(pool);
+	teardown(&f);
+}
+
+TEST(a_resize_down_to_the_least_and_up_again)
+{
+	struct penstock_model_info mi = { .size = sizeof(mi) };
+	struct penstock_error err = { 0 };
+	struct fixture f;
+	uint64_t slots;
+
+	setup(&f, 0, 20, NULL);
+	slots = stats_of(&f).slots;
+	ASSERT_EQ(0, penstock_model_info(f.model, &mi));
+	ASSERT_EQ(0, penstock_resize(f.ctx, mi.least_bytes, &err));
+	EXPECT_EQ(2 * TINY_TOP_K, stats_of(&f).slots);
+	ASSERT_EQ(0, penstock_resize(f.ctx, mi.cache_bytes, &err));
+	EXPECT_EQ(slots, stats_of(&f).slots);
 	teardown(&f);
 }
 

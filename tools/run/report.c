@@ -16,14 +16,21 @@ static double seconds(uint64_t ns)
 	return (double)ns / 1e9;
 }
 
-static void report_phase(struct out *o, const char *label, const char *key, const struct run_phase *ph)
+/* Tokens that passed the experts only are counted under another name everywhere. */
+static const char *speed_key(bool moe_only, const char *key, const char *moe_key)
+{
+	return moe_only ? moe_key : key;
+}
+
+static void report_phase(struct out *o, const char *label, const char *key, const struct run_phase *ph, bool moe_only)
 {
 	const struct penstock_stats *st = &ph->stats;
 
 	out_obj_begin(o, label, key);
 	out_u64(o, "tokens", "tokens", ph->tokens);
 	out_f64(o, "time", "seconds", seconds(ph->ns), 6, "s");
-	out_f64(o, "speed", "tok_s", ratio((double)ph->tokens, seconds(ph->ns)), 3, "tok/s");
+	out_f64(o, speed_key(moe_only, "speed", "speed, experts only"), speed_key(moe_only, "tok_s", "moe_tok_s"),
+		ratio((double)ph->tokens, seconds(ph->ns)), 3, "tok/s");
 	out_f64(o, "hit rate, slots", "hit_rate_slots", ratio((double)st->experts_hit, (double)st->experts_wanted), 4,
 		"");
 	out_f64(o, "layers with all present", "layer_all_hit", ratio((double)st->fetches_all_hit, (double)st->fetches),
@@ -55,7 +62,7 @@ static void report_bound(struct out *o, const struct run_result *res)
 
 	out_obj_begin(o, "bound of decode", "bound");
 	out_u64(o, "steps", "bound_steps", b->steps);
-	out_f64(o, "bound", "bound_tok_s", known ? ratio(tokens, seconds(b->bound_ns)) : NAN, 3, "tok/s");
+	out_f64(o, "bound", speed_key(res->moe_only, "bound_tok_s", "bound_moe_tok_s"), known ? ratio(tokens, seconds(b->bound_ns)) : NAN, 3, "tok/s");
 	out_f64(o, "drive, for a second", "bound_rate_gb_s", known ? (double)b->rate / RUN_GB : NAN, 3, "GB/s");
 	out_f64(o, "drive, a read alone", "bound_latency_us", known ? (double)b->latency_ns / 1e3 : NAN, 1, "us");
 	out_f64(o, "least time of reads", "bound_io_s", known ? seconds(b->io_ns) : NAN, 6, "s");
@@ -152,8 +159,8 @@ int run_report(struct out *o, struct run_session *s, const struct run_pass *p, c
 	out_bytes(o, "dense weights", "dense_bytes", decoder_dense_bytes(s->dec));
 	report_path(o, s, &status, &now);
 	report_output(o, s, p);
-	report_phase(o, "prefill", "prefill", &res->prefill);
-	report_phase(o, "decode", "decode", &res->decode);
+	report_phase(o, "prefill", "prefill", &res->prefill, res->moe_only);
+	report_phase(o, "decode", "decode", &res->decode, res->moe_only);
 	report_time(o, &res->decode);
 	report_bound(o, res);
 	return 0;
@@ -169,7 +176,7 @@ static void report_limit(struct out *o, const struct run_compare *c)
 	out_str(o, "set by", "limit_how", c->how);
 }
 
-void run_report_compare(struct out *o, const struct run_compare *c)
+void run_report_compare(struct out *o, const struct run_compare *c, bool moe_only)
 {
 	char label[64];
 	int m;
@@ -179,15 +186,17 @@ void run_report_compare(struct out *o, const struct run_compare *c)
 	out_obj_begin(o, "comparison with mmap", "mmap");
 	out_u64(o, "tokens", "tokens", c->tokens);
 	out_u64(o, "rounds", "rounds", c->rounds);
-	out_f64(o, "library", "library_tok_s", c->tok_s, 3, "tok/s");
-	out_f64(o, "mmap", "mmap_tok_s", c->mmap_tok_s, 3, "tok/s");
+	out_f64(o, "library", speed_key(moe_only, "library_tok_s", "library_moe_tok_s"), c->tok_s, 3, "tok/s");
+	out_f64(o, "mmap", speed_key(moe_only, "mmap_tok_s", "mmap_moe_tok_s"), c->mmap_tok_s, 3, "tok/s");
 	out_str(o, "fastest way of mmap", "method", run_mmap_method_name(c->method));
 	for (m = 0; m < RUN_MMAP_METHODS; m++) {
 		static const char *const keys[] = { "trial_fault_tok_s", "trial_populate_tok_s",
 						    "trial_willneed_tok_s" };
+		static const char *const moe_keys[] = { "trial_fault_moe_tok_s", "trial_populate_moe_tok_s",
+							"trial_willneed_moe_tok_s" };
 
 		snprintf(label, sizeof(label), "trial, %s", run_mmap_method_name(m));
-		out_f64(o, label, keys[m], c->trial_tok_s[m], 3, "tok/s");
+		out_f64(o, label, speed_key(moe_only, keys[m], moe_keys[m]), c->trial_tok_s[m], 3, "tok/s");
 	}
 	out_bytes(o, "kernel's read-ahead", "read_ahead_bytes", c->read_ahead_bytes);
 	report_limit(o, c);

@@ -31,7 +31,7 @@ struct run_result {
 int run_report(struct out *o, struct run_session *s, const struct run_pass *p, const struct run_result *res,
 	       struct penstock_error *err);
 /** run_report_compare() - the comparison, if it was done */
-void run_report_compare(struct out *o, const struct run_compare *c);
+void run_report_compare(struct out *o, const struct run_compare *c, bool moe_only);
 /** run_report_result() - what to look at first, and so comes last; @c NULL = not asked for */
 void run_report_result(struct out *o, const struct run_result *res, const struct run_compare *c);
 

@@ -110,6 +110,9 @@ static int begin(void *arg, const struct penstock_moe *moe, struct penstock_erro
 		if (rc != -E2BIG)
 			return run_fail_queue(err, rc, ses->q);
 	}
+	/* here, since after the layer nothing is in flight any more */
+	if (s->p->tick)
+		s->p->tick(s->p->tick_arg);
 	s->begun_ns = run_now_ns();
 	return 0;
 }
@@ -214,8 +217,6 @@ static int forward(void *arg, const struct penstock_moe *moe, struct penstock_er
 		if (rc)
 			return rc;
 	}
-	if (s->p->tick)
-		s->p->tick(s->p->tick_arg);
 	return 0;
 }
 

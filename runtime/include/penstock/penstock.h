@@ -26,7 +26,8 @@
  *
  * Threads: a context and its models may be used by any number of threads at
  * once; a queue, and the tickets made with it, by one thread at a time. After
- * fork() every call made by the child returns -ESTALE; the arena is not copied.
+ * fork() every call made by the child that does something returns -ESTALE (those that
+ * only look at a model's index still answer); the arena is not copied.
  */
 #ifndef PENSTOCK_PENSTOCK_H
 #define PENSTOCK_PENSTOCK_H
@@ -379,7 +380,8 @@ PENSTOCK_API size_t penstock_ticket_hits(const struct penstock_ticket *t);
  * @timeout_ns: UINT64_MAX = for ever
  * Return: 0; -ETIMEDOUT (also while in line: the ticket stays valid); -EIO,
  * -ENODATA, -ESTALE a read failed, with file, offset and tensor; -ECANCELED;
- * -EBUSY the ticket is in line and this caller-driven context holds all slots itself.
+ * -EBUSY the ticket is in line, all slots that could serve are pinned by tickets of
+ * this queue (with caller progress: of any queue), and nothing is under way.
  */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_wait(struct penstock_ticket *t, uint64_t timeout_ns);
 /** penstock_poll() - as penstock_wait() with timeout 0; -EAGAIN instead of -ETIMEDOUT. */
