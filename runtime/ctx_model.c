@@ -68,12 +68,14 @@ static struct penstock_class *class_for(struct penstock_model *m, const struct p
 static int no_experts(const struct penstock_index *ix, struct penstock_error *err)
 {
 	if (ix->family != PENSTOCK_FAMILY_NONE)
-		return penstock_err(err, -EINVAL, "%s: no layer with experts (architecture \"%s\")", ix->path, ix->arch);
+		return penstock_err(err, -EINVAL, "%s: no layer with experts (architecture \"%s\")", ix->path,
+				    ix->arch);
 	if (!ix->arch || !*ix->arch)
-		return penstock_err(err, -EINVAL, "%s: %u tensors, but no config.json beside them that names the architecture",
-				    ix->path, ix->nr_tensors);
+		return penstock_err(err, -EINVAL, "%s: %u tensors, but no config.json beside them that names the"
+				    " architecture", ix->path, ix->nr_tensors);
 	return penstock_err(err, -EINVAL, "%s: architecture \"%s\" is not one with experts that is known here (Mixtral,"
-			    " Qwen3-MoE, OLMoE, DeepSeek V2 and V3, Kimi K2, GLM-4.5, Llama 4, gpt-oss)", ix->path, ix->arch);
+			    " Qwen3-MoE, OLMoE, DeepSeek V2 and V3, Kimi K2, GLM-4.5, Llama 4, gpt-oss)", ix->path,
+			    ix->arch);
 }
 
 /* Layers with experts of one size form a class; two layers' choices of one token must fit into it. */

@@ -217,7 +217,10 @@ bool penstock_load_next_read(struct penstock_ctx *ctx, struct penstock_read *r);
 void penstock_load_read_done(struct penstock_ctx *ctx, struct penstock_read *r);
 /** penstock_load_drop_guesses() - forget guesses of a layer: those of which nothing was submitted, or (@started) all */
 void penstock_load_drop_guesses(struct penstock_model *model, uint32_t layer, bool started);
-/** penstock_load_drop_one() - forget one guess of a class, so that a ticket can have its slot. Return: false if there is none that can go. */
+/**
+ * penstock_load_drop_one() - forget one guess of a class, so that a ticket can have its slot
+ * Return: false if there is none that can go.
+ */
 bool penstock_load_drop_one(struct penstock_class *cls);
 
 /* ---- stream_progress.c ---- */

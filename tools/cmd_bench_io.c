@@ -284,7 +284,8 @@ static int parse(int argc, char **argv, struct args *a)
 		{ "block", required_argument, NULL, 'b' }, { "depth", required_argument, NULL, 'd' },
 		{ "jobs", required_argument, NULL, 'n' }, { "seconds", required_argument, NULL, 's' },
 		{ "rounds", required_argument, NULL, 'r' }, { "sequential", no_argument, NULL, 'o' },
-		{ "fio", no_argument, NULL, 'f' }, { "no-fio", no_argument, NULL, 'F' }, { "buffered", no_argument, NULL, 'c' },
+		{ "fio", no_argument, NULL, 'f' }, { "no-fio", no_argument, NULL, 'F' },
+		{ "buffered", no_argument, NULL, 'c' },
 		{ "pread", no_argument, NULL, 'p' }, { "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};

@@ -15,11 +15,13 @@
 #include "cgroup.h"
 #include "compare.h"
 #include "progress.h"
+#include "readahead.h"
 
 /* Rounds end after this long: on a slow drive mmap can take minutes a token. */
 #define LIMIT_NS 60000000000u
 #define LIMIT_ROUNDS 3u
 #define SLACK (16ull << 20)
+#define READ_AHEAD_KIB 128u
 
 enum { OURS = 0, MMAP = 1 };
 
@@ -258,6 +260,7 @@ int run_compare(const struct run_args *args, const int32_t *ids, uint32_t nr_seq
 			     .res = res,
 			     .side = { { .name = "library" }, { .name = "mmap" } } };
 	struct penstock_error err = { 0 };
+	struct run_readahead ra;
 	uint32_t steps = args->tokens - 1, t = steps / 30 ? steps / 30 : 1;
 	int rc;
 
@@ -265,6 +268,7 @@ int run_compare(const struct run_args *args, const int32_t *ids, uint32_t nr_seq
 	res->same_output = true;
 	malloc_trim(0);
 	run_progress_begin(&c.progress, NULL, "compare", args->tokens, args->quiet);
+	run_readahead_set(&ra, args->model, READ_AHEAD_KIB);
 	rc = open_sides(&c, least_bytes, &err);
 	if (!rc)
 		rc = trial(&c, t, &err);
@@ -283,5 +287,6 @@ int run_compare(const struct run_args *args, const int32_t *ids, uint32_t nr_seq
 	}
 	child_stop(&c.side[OURS]);
 	child_stop(&c.side[MMAP]);
+	run_readahead_restore(&ra);
 	return rc == -ECANCELED ? rc : 0;
 }

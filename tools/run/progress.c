@@ -86,8 +86,9 @@ void run_progress_tick(void *arg)
 	done = tokens_done(pr->pass);
 	wanted = st.experts_wanted - pr->start.experts_wanted;
 	busy = st.io_busy_ns - pr->start.io_busy_ns;
-	snprintf(text, sizeof(text), "%s %llu/%llu tokens  %.2f %stok/s  hit %.1f %%  %.2f GB/s  %s in flight", pr->phase,
-		 (unsigned long long)done, (unsigned long long)pr->total, (double)done / s, pr->pass->s->moe_only ? "moe " : "",
+	snprintf(text, sizeof(text), "%s %llu/%llu tokens  %.2f %stok/s  hit %.1f %%  %.2f GB/s  %s in flight",
+		 pr->phase, (unsigned long long)done, (unsigned long long)pr->total, (double)done / s,
+		 pr->pass->s->moe_only ? "moe " : "",
 		 wanted ? 100.0 * (double)(st.experts_hit - pr->start.experts_hit) / (double)wanted : 0,
 		 busy ? (double)(st.bytes_read - pr->start.bytes_read) / (double)busy : 0,
 		 out_size_text(st.in_flight_bytes, flight, sizeof(flight)));

@@ -62,7 +62,8 @@ static void report_bound(struct out *o, const struct run_result *res)
 
 	out_obj_begin(o, "bound of decode", "bound");
 	out_u64(o, "steps", "bound_steps", b->steps);
-	out_f64(o, "bound", speed_key(res->moe_only, "bound_tok_s", "bound_moe_tok_s"), known ? ratio(tokens, seconds(b->bound_ns)) : NAN, 3, "tok/s");
+	out_f64(o, "bound", speed_key(res->moe_only, "bound_tok_s", "bound_moe_tok_s"),
+		known ? ratio(tokens, seconds(b->bound_ns)) : NAN, 3, "tok/s");
 	out_f64(o, "drive, for a second", "bound_rate_gb_s", known ? (double)b->rate / RUN_GB : NAN, 3, "GB/s");
 	out_f64(o, "drive, a read alone", "bound_latency_us", known ? (double)b->latency_ns / 1e3 : NAN, 1, "us");
 	out_f64(o, "least time of reads", "bound_io_s", known ? seconds(b->io_ns) : NAN, 6, "s");
