@@ -392,7 +392,7 @@ int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct
 		rc = penstock_model_tune(m, err);
 	if (rc)
 		penstock_model_shut(m);
-	pthread_mutex_unlock(&ctx->admin);
+	penstock_ctx_admin_end(ctx);
 	if (rc)
 		return rc;
 	tell_budget(m);

@@ -59,6 +59,15 @@ void penstock_ctx_collect(struct penstock_ctx *ctx)
 	}
 }
 
+void penstock_ctx_admin_end(struct penstock_ctx *ctx)
+{
+	pthread_mutex_unlock(&ctx->admin);
+	pthread_mutex_lock(&ctx->lock);
+	if (ctx->garbage)
+		penstock_progress_kick(ctx);
+	pthread_mutex_unlock(&ctx->lock);
+}
+
 static int collect_call(struct penstock_ctx *ctx, void *unused)
 {
 	pthread_mutex_lock(&ctx->lock);
@@ -114,7 +123,7 @@ static int resize_model(struct penstock_model *m, uint64_t bytes, struct penstoc
 
 int penstock_resize(struct penstock_ctx *ctx, uint64_t cache_bytes, struct penstock_error *err)
 {
-	uint64_t least = 0, old = 0;
+	uint64_t least = 0, old;
 	struct penstock_model *m;
 	int rc;
 
@@ -123,10 +132,9 @@ int penstock_resize(struct penstock_ctx *ctx, uint64_t cache_bytes, struct penst
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&ctx->admin);
-	for (m = ctx->models; m; m = m->next) {
+	old = ctx->cache_bytes;
+	for (m = ctx->models; m; m = m->next)
 		least += m->least_bytes;
-		old += m->cache_bytes;
-	}
 	if (cache_bytes < least) {
 		rc = penstock_err(err, -ENOSPC, "resize to %llu bytes: the open models need %llu",
 				  (unsigned long long)cache_bytes, (unsigned long long)least);
@@ -140,12 +148,7 @@ int penstock_resize(struct penstock_ctx *ctx, uint64_t cache_bytes, struct penst
 	}
 	if (!rc)
 		ctx->cache_bytes = cache_bytes;
-	pthread_mutex_unlock(&ctx->admin);
-	/* what died meanwhile is the ring's thread's to unmap */
-	pthread_mutex_lock(&ctx->lock);
-	if (ctx->garbage)
-		penstock_progress_kick(ctx);
-	pthread_mutex_unlock(&ctx->lock);
+	penstock_ctx_admin_end(ctx);
 	return rc;
 }
 
@@ -199,9 +202,5 @@ void penstock_model_close(struct penstock_model *m)
 	ctx = m->ctx;
 	pthread_mutex_lock(&ctx->admin);
 	penstock_model_shut(m);
-	pthread_mutex_unlock(&ctx->admin);
-	pthread_mutex_lock(&ctx->lock);
-	if (ctx->garbage)
-		penstock_progress_kick(ctx);
-	pthread_mutex_unlock(&ctx->lock);
+	penstock_ctx_admin_end(ctx);
 }

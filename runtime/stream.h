@@ -274,6 +274,8 @@ void penstock_model_destroy(struct penstock_model *m);
  * No read may be in flight. Return: 0; -errno of the reads.
  */
 int penstock_model_tune(struct penstock_model *m, struct penstock_error *err);
+/** penstock_ctx_admin_end() - drop the admin lock; what died meanwhile is the ring's thread's to unmap */
+void penstock_ctx_admin_end(struct penstock_ctx *ctx);
 /**
  * penstock_ctx_collect() - unmap segments whose slots are all dead
  * On the ring's thread, both locks held (admin by whoever asked).

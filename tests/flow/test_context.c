@@ -189,6 +189,27 @@ TEST(two_models_share_a_context)
 	tiny_model_remove(&b.tiny);
 }
 
+TEST(a_resize_keeps_a_models_share)
+{
+	struct penstock_model_options half = { .size = sizeof(half), .cache_bytes = 10 * (TINY_EXPERT + 8192) };
+	struct penstock_model_info mi = { .size = sizeof(mi) };
+	struct penstock_options o = PENSTOCK_OPTIONS_INIT;
+	struct penstock_error err = { 0 };
+	struct fixture f;
+
+	tiny_model_make(&f.tiny);
+	o.cache_bytes = 20 * (TINY_EXPERT + 8192);
+	ASSERT_EQ(0, penstock_open(&o, &f.ctx, &err));
+	ASSERT_EQ(0, penstock_model_open(f.ctx, f.tiny.dir, &half, &f.model, &err));
+	ASSERT_EQ(0, penstock_queue_create(f.ctx, &f.q));
+	/* the other half belongs to nobody yet: a resize to the same must not give it away */
+	ASSERT_EQ(0, penstock_resize(f.ctx, o.cache_bytes, &err));
+	ASSERT_EQ(0, penstock_model_info(f.model, &mi));
+	EXPECT_LE(mi.cache_bytes, half.cache_bytes);
+	EXPECT_GE(mi.cache_bytes + 1, half.cache_bytes);
+	teardown(&f);
+}
+
 TEST(information_about_the_model)
 {
 	struct penstock_model_info mi = { .size = sizeof(mi) };
