@@ -38,7 +38,7 @@ struct job {
 	const struct penstock_file *file;
 	struct penstock_mem memory;
 	char *mem;
-	/* reads start at first + k * step, k < nr_steps */
+	/* reads lie between these, at multiples of the file's alignment */
 	uint64_t first;
 	uint64_t end;
 	uint64_t stop;	/* of the part itself; @end is aligned */
@@ -258,7 +258,7 @@ static int measure_grid(struct job *j, uint64_t begin, uint64_t deadline, struct
 }
 
 /*
- * The fastest of a dozen short windows was lucky: what is reported is a longer window
+ * The fastest of many short windows was lucky: what is reported is a longer window
  * of its own, with the depth and split that were chosen.
  */
 static int measure(struct job *j, uint64_t begin, uint64_t budget_ns, struct penstock_tune *out,
