@@ -9,7 +9,6 @@
 #include "extent.h"
 #include "fail.h"
 #include "plain.h"
-#include "view.h"
 
 #define ALIGN 64
 
@@ -181,7 +180,7 @@ static int read_expert(struct decoder_plain *p, uint32_t expert, struct penstock
 
 	if (p->parts) {
 		rc = p->parts(p->parts_arg, p->layer, expert, ptr, err);
-		return rc ? rc : decoder_view(&p->info, ptr, view, err);
+		return rc ? rc : penstock_expert_view(&p->info, ptr, view, err);
 	}
 	rc = decoder_extents(p->model, &p->names, &p->info, p->layer, expert, ext, err);
 	for (i = 0; i < p->info.nr_parts && !rc; i++)
@@ -196,7 +195,7 @@ static int read_expert(struct decoder_plain *p, uint32_t expert, struct penstock
 		rc = read_extent(p, &ext[i], (char *)p->slot + off, err);
 		off += (ext[i].len + ALIGN - 1) / ALIGN * ALIGN;
 	}
-	return rc ? rc : decoder_view(&p->info, ptr, view, err);
+	return rc ? rc : penstock_expert_view(&p->info, ptr, view, err);
 }
 
 static int make_rows(struct decoder_plain *p, size_t nr, struct penstock_error *err)

@@ -33,7 +33,7 @@ void decoder_plain_map(struct decoder_plain *p,
 /**
  * decoder_plain_forward() - for struct decoder_experts.forward, @arg a struct decoder_plain
  * Return: 0; -EINVAL an id out of range, with layer and token; -errno of open and read, with file and offset;
- * -ENODATA a file ends too early; errors of decoder_extents() and decoder_view(); -ENOMEM.
+ * -ENODATA a file ends too early; errors of decoder_extents() and penstock_expert_view(); -ENOMEM.
  */
 int decoder_plain_forward(void *arg, const struct penstock_moe *moe, struct penstock_error *err);
 

@@ -449,6 +449,22 @@ PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_prefetch(struct penstock_queue *q,
 
 /* ---- compute ---- */
 
+struct penstock_k_expert;	/* penstock/kabi.h */
+
+/**
+ * penstock_expert_view() - from the addresses of an expert's parts to the matrices that the kernels take
+ * @info: the expert's layer
+ * @ptr: address of each part, in the order of info->parts (those of a struct penstock_slot)
+ * @e: filled, for penstock_k_expert_ffn(); borrows @ptr's memory
+ *
+ * Return: 0; -EOPNOTSUPP a part whose dtype or kind does not compute; -EINVAL a matrix is missing, a
+ * fused part that is not two equal shares, a scale that covers rows of gate and of up, or strides and
+ * shapes that penstock_k_mat_check() refuses. The text names the part.
+ */
+PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_expert_view(const struct penstock_layer_info *info,
+							  const void *const *ptr, struct penstock_k_expert *e,
+							  struct penstock_error *err);
+
 /**
  * struct penstock_moe - a layer's routed experts on some tokens
  * @size: sizeof
