@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmd.h"
@@ -110,4 +111,35 @@ int cmd_parse_size(const char *text, uint64_t *bytes)
 		return -EINVAL;
 	*bytes = v;
 	return 0;
+}
+
+int cmd_exit_code(int rc)
+{
+	switch (rc) {
+	case -EINVAL:
+	case -ENOENT:
+	case -EACCES:
+	case -ENOTDIR:
+	case -ENOSPC:
+		return CMD_USAGE;
+	case -EOPNOTSUPP:
+	case -ENODEV:
+	case -ENOMEM:
+		return CMD_IMPOSSIBLE;
+	default:
+		return CMD_FAILED;
+	}
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+double cmd_median(double *v, uint64_t nr)
+{
+	qsort(v, nr, sizeof(*v), by_value);
+	return nr % 2 ? v[nr / 2] : (v[nr / 2 - 1] + v[nr / 2]) / 2;
 }

@@ -26,6 +26,10 @@ int cmd_error(const char *cmd, int code, const char *fmt, ...) __attribute__((fo
 struct out;
 /** cmd_out_end() - out_end(), and an error text if the result could not be written; Return: @code, or CMD_FAILED */
 int cmd_out_end(const char *cmd, struct out *o, int code);
+/** cmd_exit_code() - of a failed call: input that does not fit, what this machine cannot do, or a failure */
+int cmd_exit_code(int rc);
+/** cmd_median() - of nr > 0 values, which are sorted; the mean of the middle two where nr is even */
+double cmd_median(double *v, uint64_t nr);
 /** cmd_parse_size() - "512M", "4GiB", "1024"; Return: 0 or -EINVAL */
 int cmd_parse_size(const char *text, uint64_t *bytes);
 /** cmd_parse_u64() - decimal; Return: 0 or -EINVAL */

@@ -63,19 +63,6 @@ static double now_s(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static int dbl_cmp(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *v, uint64_t nr)
-{
-	qsort(v, nr, sizeof(*v), dbl_cmp);
-	return nr % 2 ? v[nr / 2] : (v[nr / 2 - 1] + v[nr / 2]) / 2;
-}
-
 static int rounds(struct bench *b, const struct penstock_k_mat *m, const struct penstock_mem *mem, struct result *r)
 {
 	const struct args *a = b->args;
@@ -96,8 +83,8 @@ static int rounds(struct bench *b, const struct penstock_k_mat *m, const struct 
 		if (i)
 			b->gemv_s[i - 1] = now_s() - start;
 	}
-	r->read_gb_s = (double)r->bytes / median(b->read_s, a->rounds) / 1e9;
-	r->gemv_us = median(b->gemv_s, a->rounds) * 1e6;
+	r->read_gb_s = (double)r->bytes / cmd_median(b->read_s, a->rounds) / 1e9;
+	r->gemv_us = cmd_median(b->gemv_s, a->rounds) * 1e6;
 	r->gemv_gb_s = (double)r->bytes / r->gemv_us / 1e3;
 	r->ratio = r->gemv_gb_s / r->read_gb_s;
 	return 0;

@@ -77,19 +77,6 @@ static void usage(FILE *f)
 	      f);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *v, uint32_t nr)
-{
-	qsort(v, nr, sizeof(*v), by_value);
-	return nr % 2 ? v[nr / 2] : (v[nr / 2 - 1] + v[nr / 2]) / 2;
-}
-
 static struct bench_io_round medians(const struct bench_io_round *rounds, uint32_t nr)
 {
 	double bytes_per_s[MAX_ROUNDS], cpu[MAX_ROUNDS];
@@ -99,7 +86,7 @@ static struct bench_io_round medians(const struct bench_io_round *rounds, uint32
 		bytes_per_s[i] = rounds[i].bytes_per_s;
 		cpu[i] = rounds[i].cpu_s_per_gb;
 	}
-	return (struct bench_io_round){ median(bytes_per_s, nr), median(cpu, nr) };
+	return (struct bench_io_round){ cmd_median(bytes_per_s, nr), cmd_median(cpu, nr) };
 }
 
 /* Ours first in one round, fio first in the next. */
@@ -324,15 +311,6 @@ static int parse(int argc, char **argv, struct args *a)
 	return 0;
 }
 
-static int exit_code(int rc, bool fio)
-{
-	if (rc == -EOPNOTSUPP || rc == -ENOMEM)
-		return CMD_IMPOSSIBLE;
-	if (rc == -ENOENT && fio)
-		return CMD_IMPOSSIBLE;
-	return rc == -EINVAL || rc == -ENOENT || rc == -EACCES ? CMD_USAGE : CMD_FAILED;
-}
-
 int cmd_bench_io(int argc, char **argv)
 {
 	struct penstock_error err = { 0 };
@@ -353,7 +331,8 @@ int cmd_bench_io(int argc, char **argv)
 		rc = run_block(&a, a.blocks[i], &series[i], &set, &err);
 	if (rc)
 		/* ENOENT is fio's, or that of a file which is not there */
-		rc = cmd_error("bench io", exit_code(rc, a.fio && !stat(a.job.path, &st)), "%s", err.text);
+		rc = cmd_error("bench io", rc == -ENOENT && a.fio && !stat(a.job.path, &st) ? CMD_IMPOSSIBLE :
+			       cmd_exit_code(rc), "%s", err.text);
 	else
 		rc = report(&a, series, &set);
 	free(series);

@@ -211,19 +211,6 @@ static int measure(struct load *l, struct round *r)
 	return 0;
 }
 
-static int dbl_cmp(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *v, uint32_t nr)
-{
-	qsort(v, nr, sizeof(*v), dbl_cmp);
-	return nr % 2 ? v[nr / 2] : (v[nr / 2 - 1] + v[nr / 2]) / 2;
-}
-
 static double speed(const struct round *r)
 {
 	return (double)r->bytes / r->read_s / GB;
@@ -276,8 +263,8 @@ static int report(struct load *l, const struct round *rounds, uint32_t nr)
 	out_bytes(o, "bytes read", "bytes_read", last->bytes_read);
 	out_u64(o, "reads", "reads", last->reads);
 	report_rounds(o, rounds, nr);
-	out_f64(o, "speed, median", "gb_s", median(gb_s, nr), 3, "GB/s");
-	out_f64(o, "CPU, median", "cpu_s_per_gb", median(cpu_s, nr), 4, "s/GB");
+	out_f64(o, "speed, median", "gb_s", cmd_median(gb_s, nr), 3, "GB/s");
+	out_f64(o, "CPU, median", "cpu_s_per_gb", cmd_median(cpu_s, nr), 4, "s/GB");
 	/* Not prefaulted, even huge pages would take a fault each; 256 are for what else a process does. */
 	out_bool(o, "destinations prefaulted", "prefaulted", last->faults < last->bytes / (2u << 20) / 8 + 256);
 	out_bytes(o, "page size of slots", "page_size", st.page_size);
@@ -370,13 +357,6 @@ static int parse(int argc, char **argv, struct args *a)
 	return 0;
 }
 
-static int exit_code(int rc)
-{
-	if (rc == -EOPNOTSUPP || rc == -ENOMEM)
-		return CMD_IMPOSSIBLE;
-	return rc == -EINVAL || rc == -ENOENT || rc == -EACCES || rc == -ENOSPC ? CMD_USAGE : CMD_FAILED;
-}
-
 int cmd_bench_load(int argc, char **argv)
 {
 	struct round rounds[MAX_ROUNDS] = { 0 };
@@ -402,7 +382,7 @@ int cmd_bench_load(int argc, char **argv)
 			load_close(l);
 	}
 	if (rc) {
-		rc = cmd_error("bench load", exit_code(rc), "%s", l->err.text[0] ? l->err.text : strerror(-rc));
+		rc = cmd_error("bench load", cmd_exit_code(rc), "%s", l->err.text[0] ? l->err.text : strerror(-rc));
 	} else {
 		rc = report(l, rounds, args.rounds);
 		load_close(l);

@@ -258,25 +258,9 @@ static int parse(int argc, char **argv, struct run_args *a)
 	return 0;
 }
 
-/* What an error of the library means for whoever called the tool. */
 static int exit_code(int rc)
 {
-	switch (rc) {
-	case -ECANCELED:
-		return CMD_INTERRUPTED;
-	case -EINVAL:
-	case -ENOENT:
-	case -EACCES:
-	case -ENOTDIR:
-	case -ENOSPC:
-		return CMD_USAGE;
-	case -EOPNOTSUPP:
-	case -ENODEV:
-	case -ENOMEM:
-		return CMD_IMPOSSIBLE;
-	default:
-		return CMD_FAILED;
-	}
+	return rc == -ECANCELED ? CMD_INTERRUPTED : cmd_exit_code(rc);
 }
 
 /* ---- the run ---- */

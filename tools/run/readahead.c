@@ -7,6 +7,27 @@
 
 #include "readahead.h"
 
+static void path_of(dev_t dev, char path[64])
+{
+	snprintf(path, 64, "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
+}
+
+unsigned long run_readahead_kib(dev_t dev)
+{
+	unsigned long kib;
+	char path[64];
+	FILE *f;
+
+	path_of(dev, path);
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%lu", &kib) != 1)
+		kib = 0;
+	fclose(f);
+	return kib;
+}
+
 static int put(const char *path, unsigned long kib)
 {
 	FILE *f = fopen(path, "w");
@@ -20,20 +41,14 @@ static int put(const char *path, unsigned long kib)
 
 void run_readahead_set(struct run_readahead *ra, const char *path, unsigned long kib)
 {
-	unsigned long was = 0;
+	unsigned long was;
 	struct stat st;
-	FILE *f;
 
 	memset(ra, 0, sizeof(*ra));
 	if (stat(path, &st))
 		return;
-	snprintf(ra->path, sizeof(ra->path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
-	f = fopen(ra->path, "r");
-	if (!f)
-		return;
-	if (fscanf(f, "%lu", &was) != 1)
-		was = 0;
-	fclose(f);
+	path_of(st.st_dev, ra->path);
+	was = run_readahead_kib(st.st_dev);
 	if (was && was != kib && !put(ra->path, kib))
 		ra->kib = was;
 }

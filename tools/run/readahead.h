@@ -7,7 +7,7 @@
 #ifndef PENSTOCK_RUN_READAHEAD_H
 #define PENSTOCK_RUN_READAHEAD_H
 
-#include <stdint.h>
+#include <sys/types.h>
 
 /** struct run_readahead - what to put back; kib 0 = nothing was changed */
 struct run_readahead {
@@ -15,6 +15,8 @@ struct run_readahead {
 	unsigned long kib;
 };
 
+/** run_readahead_kib() - what the kernel reads ahead on a drive; 0 = unknown */
+unsigned long run_readahead_kib(dev_t dev);
 /** run_readahead_set() - @kib on the drive below @path; files opened from now on have it */
 void run_readahead_set(struct run_readahead *ra, const char *path, unsigned long kib);
 /** run_readahead_restore() - put it back as it was */

@@ -12,12 +12,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../decoder/extent.h"
 #include "../decoder/names.h"
 #include "../decoder/plain.h"
+#include "readahead.h"
 #include "source.h"
 
 /* Longer requests are cut down to the drive's read-ahead. */
@@ -223,21 +223,11 @@ void run_mmap_drop(struct run_mmap *m)
 
 uint64_t run_mmap_read_ahead(const struct run_mmap *m)
 {
-	unsigned long long kib = 0;
 	struct stat st;
-	char path[64];
-	FILE *f;
 
 	if (!m->nr_files || fstat(m->files[0].fd, &st))
 		return 0;
-	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
-	f = fopen(path, "r");
-	if (!f)
-		return 0;
-	if (fscanf(f, "%llu", &kib) != 1)
-		kib = 0;
-	fclose(f);
-	return kib << 10;
+	return (uint64_t)run_readahead_kib(st.st_dev) << 10;
 }
 
 /* ---- a layer ---- */
