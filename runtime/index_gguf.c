@@ -19,6 +19,8 @@
 #define NAME_MAX_BYTES	65535u
 #define ALIGN_DEFAULT	32u
 #define GGUF_MAX_DIMS	4u
+/* whole numbers up to here are exact in a double */
+#define MOST_COUNT	9007199254740992.0
 
 enum gguf_type {
 	GGUF_U8 = 0, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY,
@@ -199,20 +201,36 @@ static int get_array(struct gguf *g, const char *key, struct penstock_meta *m)
 	return rc;
 }
 
+/* Files may store a count as any type, also as a float: it is one only if it is a whole number that a double holds. */
+static int take_count(struct gguf *g, const char *key, const struct penstock_meta *m, uint64_t *v)
+{
+	if (m->type != PENSTOCK_META_NUMBER || !(m->number >= 0 && m->number <= MOST_COUNT) ||
+	    m->number != (double)(uint64_t)m->number)
+		return penstock_err(g->b->err, -EBADMSG, "%s: %s %g is no count", g->path, key, m->number);
+	*v = (uint64_t)m->number;
+	return 0;
+}
+
 /* The keys that say how to read the rest. */
 static int note_key(struct gguf *g, const char *key, uint32_t type, const struct penstock_meta *m)
 {
+	uint64_t v;
+	int rc;
+
 	if (!strcmp(key, "general.alignment")) {
 		if (type != GGUF_U32 || m->number < 1 || ((uint64_t)m->number & ((uint64_t)m->number - 1)))
 			return penstock_err(g->b->err, -EBADMSG, "%s: general.alignment %.0f is no power of two",
 					    g->path, m->number);
 		g->align = (uint64_t)m->number;
-	} else if (!strcmp(key, "split.no") && m->type == PENSTOCK_META_NUMBER && m->number >= 0) {
-		g->split_no = (uint64_t)m->number;
-	} else if (!strcmp(key, "split.count") && m->type == PENSTOCK_META_NUMBER && m->number >= 0) {
-		g->split_count = (uint64_t)m->number;
-	} else if (!strcmp(key, "split.tensors.count") && m->type == PENSTOCK_META_NUMBER && m->number >= 0) {
-		g->split_tensors = (int64_t)m->number;
+	} else if (!strcmp(key, "split.no")) {
+		return take_count(g, key, m, &g->split_no);
+	} else if (!strcmp(key, "split.count")) {
+		return take_count(g, key, m, &g->split_count);
+	} else if (!strcmp(key, "split.tensors.count")) {
+		rc = take_count(g, key, m, &v);
+		if (rc)
+			return rc;
+		g->split_tensors = (int64_t)v;
 	}
 	return 0;
 }

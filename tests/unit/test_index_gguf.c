@@ -414,6 +414,26 @@ TEST(split_sets_are_checked)
 	tmp_remove(dir);
 }
 
+TEST(split_numbers_must_be_counts)
+{
+	static const char *const keys[] = { "split.no", "split.count", "split.tensors.count" };
+	static const double bad[] = { 4.97555e+151, -1, 1.5, 1e300 * 1e300 };
+	char dir[256];
+
+	tmp_make(dir);
+	for (uint32_t k = 0; k < 3; k++) {
+		for (uint32_t i = 0; i < 4; i++) {
+			struct gg_file g = { 0 };
+
+			gg_pair(&g, keys[k], GG_F64, &bad[i], sizeof(bad[i]));
+			one_tensor(&g);
+			gg_write(&g, FILE_IN(dir));
+			EXPECT_REFUSED(dir, -EBADMSG, keys[k]);
+		}
+	}
+	tmp_remove(dir);
+}
+
 TEST(folder_with_one_gguf)
 {
 	struct gg_file g = { 0 };

@@ -91,6 +91,14 @@ static int check_memory(const struct run_args *args, uint64_t need, const char *
 			    what, (double)need / RUN_GB, (double)available / RUN_GB);
 }
 
+/* A number that is no length says nothing; converting it would be undefined. */
+static uint64_t positions_of(const struct penstock_meta *meta)
+{
+	bool known = meta->type == PENSTOCK_META_NUMBER && meta->number >= 1 && meta->number <= UINT32_MAX;
+
+	return known ? (uint64_t)meta->number : UINT64_MAX;
+}
+
 /* The longest sequence that the model was made for; UINT64_MAX = it does not say. */
 static uint64_t model_positions(const struct run_session *s)
 {
@@ -100,13 +108,10 @@ static uint64_t model_positions(const struct run_session *s)
 	size_t i;
 
 	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-		if (!penstock_meta_find(s->model, keys[i], &meta) && meta.type == PENSTOCK_META_NUMBER &&
-		    meta.number > 0)
-			return (uint64_t)meta.number;
+		if (!penstock_meta_find(s->model, keys[i], &meta) && positions_of(&meta) != UINT64_MAX)
+			return positions_of(&meta);
 	snprintf(gguf, sizeof(gguf), "%s.context_length", s->info.arch);
-	if (!penstock_meta_find(s->model, gguf, &meta) && meta.type == PENSTOCK_META_NUMBER && meta.number > 0)
-		return (uint64_t)meta.number;
-	return UINT64_MAX;
+	return penstock_meta_find(s->model, gguf, &meta) ? UINT64_MAX : positions_of(&meta);
 }
 
 static int choose_capacity(struct run_session *s, uint32_t prompt, struct penstock_error *err)
