@@ -64,7 +64,7 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
-#include <uapi/linux/penstock.h>
+#include <linux/penstock.h>
 #include "compat.h"
 
 struct dma_buf;
@@ -85,6 +85,7 @@ struct user_struct;
 
 extern unsigned int penstock_max_regions;	/* module parameters */
 extern unsigned int penstock_max_targets;
+extern unsigned long penstock_peer_limit_mib;
 extern bool penstock_allow_test_peer;
 
 /* ---- counters (stats.c) ---- */
