@@ -39,7 +39,7 @@
  *   penstock_peers_lock (mutex)   the list of peers, peer->dead
  *   open->lock (mutex)            control commands of one open that change its regions' table
  *   mmap_lock                     page faults come in with it
- *   mem->lock (mutex)             mem->{regions,dead,released,dmabuf}; no user access under it
+ *   mem->lock (mutex)             mem->{regions,dead,releasing,dmabuf}; no user access under it
  *   peer->lock (mutex)            peer->mems
  *   i_mmap_rwsem                  unmap_mapping_range()
  *   region->state_lock (spin)     region->dead; taken with interrupts off
@@ -78,14 +78,14 @@ struct user_struct;
 
 /* mmap offsets: the id, then the offset in the region; ids above 2^24 cannot be mapped, and are never given */
 #define PENSTOCK_MMAP_SHIFT	38
-#define PENSTOCK_MAX_REGION_LEN	(1ULL << PENSTOCK_MMAP_SHIFT)
-#define PENSTOCK_MAX_ID		((1U << 24) - 1)
+#define PENSTOCK_MAX_REGION_LEN	BIT_ULL(PENSTOCK_MMAP_SHIFT)
+#define PENSTOCK_MAX_ID		(BIT(24) - 1)
 #define PENSTOCK_NO_OFFSET	(~0ULL)
 #define PENSTOCK_EVENTS		64
 
 extern unsigned int penstock_max_regions;	/* module parameters */
 extern unsigned int penstock_max_targets;
-extern unsigned long penstock_peer_limit_mib;
+extern unsigned long penstock_peer_limit_mib;	/* bytes of peer memory a user, in MiB; 0: no limit */
 extern bool penstock_allow_test_peer;
 
 /* ---- counters (stats.c) ---- */
@@ -158,7 +158,7 @@ void penstock_stats_exit(void);
 struct penstock_open {
 	struct kref ref;
 	struct address_space mapping;
-	struct mutex lock;
+	struct mutex lock;		/* the tables and their counts */
 	struct xarray regions;
 	struct xarray targets;
 	u32 nr_regions;
@@ -168,7 +168,7 @@ struct penstock_open {
 	struct penstock_stats __percpu *stats;
 	struct list_head node;
 
-	spinlock_t event_lock;
+	spinlock_t event_lock;		/* the ring of events */
 	struct penstock_event events[PENSTOCK_EVENTS];
 	u32 event_head;
 	u32 event_tail;
@@ -217,8 +217,8 @@ int penstock_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags);	/* r
  * @name: for traces
  * @release: give the pages back. Called once, when nothing reads into them or maps them by us; may sleep, and waits for
  *	page references that others still hold where the kind needs that
- * @busy: pages that somebody beside us and the page tables uses (I/O on a mapping in flight), or NULL when that does not
- *	matter
+ * @busy: pages that somebody beside us and the page tables uses (I/O on a mapping in flight), or NULL when that does
+ *	not matter
  * @flush: make what a drive wrote visible to the peer; called at the end of each read, in interrupt context; or NULL
  */
 struct penstock_mem_ops {
@@ -261,7 +261,8 @@ void penstock_uncharge(struct penstock_charge *charge);
  * @regions: regions that are not retired
  * @empty: woken when @regions becomes empty
  * @dead: why the pages are gone, PENSTOCK_REASON_*, or 0
- * @released: ops->release() was called
+ * @releasing: ops->release() was called
+ * @released: completed when it has returned
  * @dmabuf: the dma-buf, borrowed: it holds a reference on us and clears this under @lock
  * @peer: whose memory it is, a reference, or NULL
  * @peer_node: in peer->mems
@@ -282,11 +283,12 @@ struct penstock_mem {
 	struct mm_struct *only_mm;
 	struct penstock_charge charge;
 
-	struct mutex lock;
+	struct mutex lock;		/* what follows, to dmabuf */
 	struct list_head regions;
 	wait_queue_head_t empty;
 	u32 dead;
-	bool released;
+	bool releasing;
+	struct completion released;
 	struct dma_buf *dmabuf;
 
 	struct penstock_peer *peer;
@@ -304,6 +306,8 @@ struct penstock_mem *penstock_mem_alloc(u32 nr_bvec);
 /* Sums the runs up into ends and len. */
 void penstock_mem_finish(struct penstock_mem *mem);
 void penstock_mem_get(struct penstock_mem *mem);
+/* False when the last reference was put already: the pages are being given back, without the caller's help. */
+bool penstock_mem_tryget(struct penstock_mem *mem);
 /* Any context: the pages are given back on penstock_wq. */
 void penstock_mem_put(struct penstock_mem *mem);
 /* The same, but the pages are given back before it returns when this was the last reference; may sleep long. */
@@ -314,11 +318,11 @@ void penstock_mem_put_sync(struct penstock_mem *mem);
  */
 void penstock_mem_revoke(struct penstock_mem *mem, u32 reason);
 /*
- * Insert the pages around @vmf's address, which lies at @offset bytes into @mem; VM_FAULT_NOPAGE or an error. The caller
- * makes sure that the memory is not released meanwhile.
+ * Insert the pages around @vmf's address, which lies at @offset bytes into @mem; VM_FAULT_NOPAGE or an error. The
+ * caller makes sure that the memory is not released meanwhile.
  */
 vm_fault_t penstock_mem_fault(struct penstock_mem *mem, struct vm_fault *vmf, u64 offset);
-/* Set an iterator for reading into [offset, offset + len): no check; @bvec_room is not used for a memory of one run. */
+/* Set an iterator for reading into [offset, offset + len), which lies in @mem: no check. Any context. */
 void penstock_mem_iter(struct penstock_mem *mem, u64 offset, size_t len, struct iov_iter *iter);
 
 /* ---- regions (region.c) ---- */
@@ -349,7 +353,7 @@ struct penstock_region {
 	u64 len;
 	u32 id;
 	struct list_head node;
-	spinlock_t state_lock;
+	spinlock_t state_lock;		/* dead */
 	u32 dead;
 	struct work_struct retire;
 	struct completion retired;
@@ -489,7 +493,7 @@ struct penstock_peer {
 	u64 len;
 	u32 flags;
 	u32 reason;
-	struct mutex lock;
+	struct mutex lock;		/* mems, dead */
 	struct list_head mems;
 	u32 dead;
 	void *priv;

@@ -74,7 +74,7 @@
  *  - PENSTOCK_REASON_KERNEL_TOO_OLD: the module was built for a kernel that lacks what peers need
  *  - PENSTOCK_REASON_P2P_MODEL: the base reference count of P2PDMA pages is none that the module knows
  *  - PENSTOCK_REASON_NO_PAGES: the peer's memory has no struct pages, or not over its whole range
- *  - PENSTOCK_REASON_WRITE_COMBINED: no pages, since the owner maps the BAR write-combined (NVIDIA: see the documentation)
+ *  - PENSTOCK_REASON_WRITE_COMBINED: no pages, since the owner maps the BAR write-combined (NVIDIA's default)
  *  - PENSTOCK_REASON_NOT_MAPPABLE: memory that the module does not own cannot be mapped
  *  - PENSTOCK_REASON_UNREACHABLE: the PCI topology has no path from the drive to the peer
  *  - PENSTOCK_REASON_MAP_FAILED: a trial mapping for the drive failed
@@ -184,7 +184,7 @@ struct penstock_info {
 /* struct penstock_peer_enum.out_provider, struct penstock_region_peer.kind */
 #define PENSTOCK_PEER_BAR	1	/* a BAR that the module is bound to */
 #define PENSTOCK_PEER_NVIDIA	2	/* memory of the NVIDIA driver, by its device address */
-#define PENSTOCK_PEER_DMABUF	3	/* a dma-buf exported by PENSTOCK_IOC_REGION_EXPORT (no peer is enumerated for it) */
+#define PENSTOCK_PEER_DMABUF	3	/* a dma-buf of PENSTOCK_IOC_REGION_EXPORT; never enumerated */
 
 /* struct penstock_peer_enum.out_flags */
 #define PENSTOCK_PEER_F_NEEDS_FLUSH	(1U << 0)	/* data is visible to the peer only after a flush */
@@ -357,8 +357,8 @@ struct penstock_region_pin {
  * @out_mmap_offset: offset for mmap() of the device node, or all ones where it cannot be mapped
  * @out_peer_offset: where it lies in the peer's memory, in bytes (BAR), else all ones
  *
- * A range of a BAR that had another owner before is cleared. An imported dma-buf shares the memory of the region that it
- * was exported from; neither is freed before the other.
+ * A range of a BAR that had another owner before is cleared. An imported dma-buf shares the memory of the region that
+ * it was exported from; neither is freed before the other.
  */
 struct penstock_region_peer {
 	__u32 size;
@@ -430,7 +430,7 @@ struct penstock_read {
 	__aligned_u64 region_offset;
 	__u32 length;
 	__u32 flags;
-	__s64 out_result __attribute__((aligned(8)));
+	__s64 out_result;
 };
 
 /* reads that one PENSTOCK_IOC_REGION_READ takes */
@@ -514,8 +514,8 @@ struct penstock_region_free {
  * @region_id: the region: not one made by REGION_PIN (EOPNOTSUPP)
  * @out_fd: a dma-buf, close-on-exec
  *
- * Devices may attach to it only if they can give the memory up (dynamic importers). The memory and its charge live until
- * the last of region and dma-buf is gone.
+ * Devices may attach to it only if they can give the memory up (dynamic importers). The memory and its charge live
+ * until the last of region and dma-buf is gone.
  */
 struct penstock_region_export {
 	__u32 size;
@@ -559,7 +559,7 @@ struct penstock_region_stat {
 };
 
 /* struct penstock_event.event */
-#define PENSTOCK_EVENT_REVOKED	1	/* region_id: its memory is gone, reason says why; the id is still to be freed */
+#define PENSTOCK_EVENT_REVOKED	1	/* region_id: its memory is gone, reason says why; the id remains */
 #define PENSTOCK_EVENT_TOPOLOGY	2	/* PCI devices came or went: out_generation has changed */
 #define PENSTOCK_EVENT_LOST	3	/* events were dropped, since nobody read them */
 
