@@ -72,6 +72,7 @@ struct io_uring_cmd;
 struct penstock_open;
 struct penstock_mem;
 struct penstock_peer;
+struct penstock_peer_user;
 struct user_struct;
 
 /* ---- limits ---- */
@@ -265,6 +266,7 @@ void penstock_uncharge(struct penstock_charge *charge);
  * @released: completed when it has returned
  * @dmabuf: the dma-buf, borrowed: it holds a reference on us and clears this under @lock
  * @peer: whose memory it is, a reference, or NULL
+ * @peer_user: who was charged for it, from penstock_peer_join() to penstock_peer_leave()
  * @peer_node: in peer->mems
  * @peer_offset: where in the peer, or PENSTOCK_NO_OFFSET
  * @priv: the kind's own
@@ -292,6 +294,7 @@ struct penstock_mem {
 	struct dma_buf *dmabuf;
 
 	struct penstock_peer *peer;
+	struct penstock_peer_user *peer_user;
 	struct list_head peer_node;
 	u64 peer_offset;
 	void *priv;
@@ -451,10 +454,11 @@ struct penstock_peer_want {
  * @name: for traces and debugfs
  * @provider: PENSTOCK_PEER_*
  * @owner: its module
- * @create: memory with @want->len bytes, finished (penstock_mem_finish()), its ops and priv set; ERR_PTR(-errno) with
- *	@reason set where there is one. Called without locks; may sleep. For provider NVIDIA @peer is NULL and the
- *	provider sets mem->peer_offset to PENSTOCK_NO_OFFSET
+ * @create: memory with @want->len bytes, finished (penstock_mem_finish()), joined (penstock_peer_join()), its ops and
+ *	priv set; ERR_PTR(-errno) with @reason set where there is one. Called without locks; may sleep. For memory by
+ *	address @peer is NULL
  * @available: bytes that are free, for PEER_ENUM
+ * @reason: why no region can be had now, or 0, where that changes; or NULL
  *
  * The memory's own ops->release() gives it back. A provider whose memory goes away calls penstock_mem_revoke() or, for
  * all of a device, penstock_peer_unregister().
@@ -465,6 +469,7 @@ struct penstock_peer_ops {
 	struct module *owner;
 	struct penstock_mem *(*create)(struct penstock_peer *peer, const struct penstock_peer_want *want, u32 *reason);
 	u64 (*available)(struct penstock_peer *peer);
+	u32 (*reason)(struct penstock_peer *peer);
 };
 
 /**
@@ -478,8 +483,10 @@ struct penstock_peer_ops {
  * @len: bytes
  * @flags: PENSTOCK_PEER_F_*
  * @reason: why no region can be had, or 0
- * @lock: protects @mems and @dead
+ * @lock: protects @mems, @dead and @creating
  * @mems: memories of it that are not given back
+ * @creating: calls of ops->create() under way
+ * @idle: woken when @creating or @mems shrinks
  * @dead: no new ones: PENSTOCK_REASON_* or 0
  * @priv: the provider's own
  */
@@ -493,23 +500,30 @@ struct penstock_peer {
 	u64 len;
 	u32 flags;
 	u32 reason;
-	struct mutex lock;		/* mems, dead */
+	struct mutex lock;		/* mems, dead, creating */
 	struct list_head mems;
+	u32 creating;
+	wait_queue_head_t idle;
 	u32 dead;
 	void *priv;
 };
 
 /* Exported to provider modules. Takes a reference on @pdev. ERR_PTR(-ENOMEM). */
 struct penstock_peer *penstock_peer_register(const struct penstock_peer_ops *ops, struct pci_dev *pdev, u32 bar,
-					     u64 len, u32 flags, u32 reason);
-/* No new regions, all there are revoked with @reason; returns when no page of it is in use. Frees @peer. */
+					     u64 len, u32 flags, u32 reason, void *priv);
+/* No new regions, all there are revoked with @reason; returns when no page of it is in use. Puts @peer. */
 void penstock_peer_unregister(struct penstock_peer *peer, u32 reason);
 /* The same, but the peer stays and takes new regions after penstock_peer_resume() (reset, suspend). */
 void penstock_peer_suspend(struct penstock_peer *peer, u32 reason);
 void penstock_peer_resume(struct penstock_peer *peer);
 void penstock_peer_put(struct penstock_peer *peer);
-/* A memory joins or leaves its peer's list; join fails with -ENODEV when the peer is dead. */
+/*
+ * A memory, whose len is set, joins its peer's list, and the current user is charged for it. -ENODEV: the peer is dead;
+ * -ENOSPC: the user holds too much. Within create() of a BAR it may be joined before it is complete: a peer that ends
+ * waits for create(). Elsewhere it can be revoked from then on.
+ */
 int penstock_peer_join(struct penstock_peer *peer, struct penstock_mem *mem);
+/* mem.c calls it after ops->release(). */
 void penstock_peer_leave(struct penstock_mem *mem);
 /* A provider of memory by address (NVIDIA), one at most: -EBUSY. */
 int penstock_provider_register(const struct penstock_peer_ops *ops);
@@ -518,7 +532,7 @@ void penstock_provider_unregister(const struct penstock_peer_ops *ops);
 
 /* Why peers are impossible on this kernel, or 0; the model of page references; peers there are. For INFO. */
 u32 penstock_peer_kernel_reason(void);
-u32 penstock_peer_page_model(void);
+u32 penstock_peer_page_model(void);				/* peer_bar.c */
 u32 penstock_peer_count(void);
 /* Bytes of peer memory that the current user holds, and may hold. */
 u64 penstock_peer_used(void);
