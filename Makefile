@@ -62,7 +62,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples check fuzz lint install uninstall check-install demo bench clean help FORCE
+.PHONY: all lib tool tests examples check vm-programs check-vm fuzz lint install uninstall check-install demo bench clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -141,6 +141,31 @@ $(B)/examples/%: Documentation/examples/%.c $(B)/libpenstock.a
 ## check: build and run all tests that need no root, GPU or module (SAN=1: ASan + UBSan, SAN=thread: TSan)
 check: all tests
 	$(Q)$(if $(filter thread,$(SAN)),TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' )tests/run.sh $(B) $(TESTS) $(TEST_SCRIPTS)
+
+# Guests' programs: ours with the library, those of kselftest plain C as in a kernel's tree.
+VM_PROGRAMS := $(patsubst tests/vm/guest/%.c,$(B)/vm/bin/%,$(wildcard tests/vm/guest/*.c)) \
+	$(patsubst tests/kselftest/%.c,$(B)/vm/bin/%,$(wildcard tests/kselftest/*.c))
+
+$(B)/vm/bin/%: tests/vm/guest/%.c $(B)/libtool.a $(B)/libpenstock.a
+	$(call say,VM)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -Iuapi -Itests -Iruntime -Itools $(ALL_CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< \
+		$(B)/libtool.a $(B)/libpenstock.a $(LIBS)
+
+# A caller of 32 bits has 32 in its name.
+$(B)/vm/bin/%: tests/kselftest/%.c
+	$(call say,VM)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(if $(findstring 32,$*),-m32 -static) -D_GNU_SOURCE -Iuapi -Itests/kselftest -std=gnu11 $(WARN) \
+		$(if $(WERROR),-Werror) -O2 -g -pthread -MMD -MP -o $@ $<
+
+## vm-programs: what make check-vm runs in its guests
+vm-programs: all $(VM_PROGRAMS)
+
+## check-vm: boot test machines under QEMU and run their tests in them, no root needed (LANES="a b", JOBS=1)
+check-vm: vm-programs
+	$(Q)tests/vm/test_bench.py
+	$(Q)PENSTOCK_BUILD=$(B) tests/vm/vm.py $(if $(JOBS),--jobs $(JOBS)) $(LANES)
 
 # A fuzz target: one file, with libFuzzer's main().
 FUZZ_SECONDS ?= 60

@@ -4,7 +4,7 @@
 # shellcheck source=../tap.sh
 . "$(dirname "$0")/../tap.sh"
 
-mapfile -t scripts < <(files '*.sh' '*.bash' configure .ci/run)
+mapfile -t scripts < <(files '*.sh' '*.bash' configure .ci/run tests/vm/guest/init tests/vm/guest/host)
 if have shellcheck; then
 	verdict 'shellcheck' < <(shellcheck -x -P SCRIPTDIR -f gcc "${scripts[@]}" 2>&1)
 else
