@@ -62,7 +62,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples check vm-programs check-vm fuzz lint install uninstall check-install demo bench clean help FORCE
+.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install demo bench clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -137,6 +137,12 @@ $(B)/examples/%: Documentation/examples/%.c $(B)/libpenstock.a
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -Iruntime/include -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) \
 		-MMD -MP -o $@ $< $(B)/libpenstock.a $(LIBS)
+
+## driver: the kernel modules, into build/driver/KERNEL/ (KDIR=headers, WERROR=1, SPARSE=1, FAKE_NV=1, NV_SYMVERS=file, ONLY=driver/x.o)
+KDIR ?= /lib/modules/$(shell uname -r)/build
+export W WERROR SPARSE FAKE_NV NV_SYMVERS ONLY
+driver:
+	+$(Q)MAKE='$(MAKE)' driver/build.sh '$(KDIR)' '$(O)/driver' $(if $(V),V=1)
 
 ## check: build and run all tests that need no root, GPU or module (SAN=1: ASan + UBSan, SAN=thread: TSan)
 check: all tests

@@ -1,9 +1,187 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Kernels differ; what a probe found out at build time (conftest) is used here
- * and nowhere else: all other files are written for one kernel.
+ * Kernels differ; what a probe found out at build time (conftest.sh) is used
+ * here and nowhere else: all other files are written for 6.12. Names that 6.12
+ * has are given to kernels without them; where 6.12's own form cannot be had
+ * everywhere, there is a penstock_*() for it.
  */
 #ifndef PENSTOCK_COMPAT_H
 #define PENSTOCK_COMPAT_H
+
+#include <linux/blkdev.h>
+#include <linux/fileattr.h>
+#include <linux/fs.h>
+#include <linux/log2.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/scatterlist.h>
+#include <linux/stat.h>
+#include <linux/uio.h>
+#include "conftest.h"
+#if PENSTOCK_HAVE_IO_URING_CMD_H
+#include <linux/io_uring/cmd.h>
+#else
+#include <linux/io_uring.h>
+#endif
+
+/*
+ * Whether peers are compiled in: get_user_pages() must know P2PDMA pages, or a
+ * mapping of them would be refused or, worse, pinned for another's use.
+ */
+#define PENSTOCK_HAVE_PEERS PENSTOCK_HAVE_GUP_P2PDMA
+
+/* ---- io_uring commands ---- */
+
+/* The bytes of the command in its entry of the ring; read each once. */
+#if PENSTOCK_HAVE_URING_SQE128_CMD
+#define penstock_uring_payload(cmd, type) ((const type *)io_uring_sqe128_cmd((cmd)->sqe, type))
+#elif PENSTOCK_HAVE_URING_CMD_SQE
+#define penstock_uring_payload(cmd, type) ((const type *)io_uring_sqe_cmd((cmd)->sqe))
+#else
+#define penstock_uring_payload(cmd, type) ((const type *)(cmd)->cmd)
+#endif
+
+#if !PENSTOCK_HAVE_URING_CMD_TO_PDU
+#define io_uring_cmd_to_pdu(cmd, pdu_type) ({					\
+	BUILD_BUG_ON(sizeof(pdu_type) > sizeof((cmd)->pdu));			\
+	(pdu_type *)&(cmd)->pdu;						\
+})
+#endif
+
+static inline void penstock_uring_done(struct io_uring_cmd *cmd, ssize_t ret, unsigned int issue_flags)
+{
+#if PENSTOCK_HAVE_URING_CMD_DONE_FLAGS
+	io_uring_cmd_done(cmd, ret, issue_flags);
+#elif PENSTOCK_HAVE_URING_CMD_DONE_4
+	io_uring_cmd_done(cmd, ret, 0, issue_flags);
+#else
+	io_uring_cmd_done(cmd, ret, 0);
+#endif
+}
+
+/*
+ * Task work of a command: PENSTOCK_URING_TASK_WORK(name, fn) defines @name as
+ * the kernel wants it, which calls fn(struct io_uring_cmd *, unsigned int
+ * issue_flags); @name goes to penstock_uring_in_task(). A macro, since three
+ * kinds of functions are wanted by three kernels.
+ */
+#if PENSTOCK_HAVE_URING_TASK_WORK_REQ
+#define PENSTOCK_URING_TASK_WORK(name, fn)					\
+static void name(struct io_tw_req req, io_tw_token_t tw)			\
+{										\
+	fn(io_uring_cmd_from_tw(req), IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);	\
+}
+#elif PENSTOCK_HAVE_URING_TASK_WORK_FLAGS
+#define PENSTOCK_URING_TASK_WORK(name, fn)					\
+static void name(struct io_uring_cmd *cmd, unsigned int issue_flags)		\
+{										\
+	fn(cmd, issue_flags);							\
+}
+#else
+#define PENSTOCK_URING_TASK_WORK(name, fn)					\
+static void name(struct io_uring_cmd *cmd)					\
+{										\
+	fn(cmd, 0);								\
+}
+#endif
+
+/* Any context. The lazy form may wait for the ring's owner to have enough completions: fewer wake-ups. */
+#if PENSTOCK_HAVE_URING_CMD_LAZY
+#define penstock_uring_in_task(cmd, work) io_uring_cmd_do_in_task_lazy(cmd, work)
+#else
+#define penstock_uring_in_task(cmd, work) io_uring_cmd_complete_in_task(cmd, work)
+#endif
+
+/* ---- memory ---- */
+
+/* Once exclusive, then inclusive, then renamed: what it is derived from has kept its meaning. */
+#ifndef MAX_PAGE_ORDER
+#define MAX_PAGE_ORDER ilog2(MAX_ORDER_NR_PAGES)
+#endif
+
+/* The memory map is virtually contiguous wherever that was removed. */
+#ifndef nth_page
+#define nth_page(page, n) ((page) + (n))
+#endif
+
+#ifndef ITER_DEST
+#define ITER_DEST READ
+#endif
+
+#if !PENSTOCK_HAVE_VM_FLAGS_MOD
+static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set, vm_flags_t clear)
+{
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+}
+
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+#endif
+
+/* Of a page of a device (ZONE_DEVICE). */
+#if !PENSTOCK_HAVE_PAGE_PGMAP
+static inline struct dev_pagemap *page_pgmap(const struct page *page)
+{
+	return page->pgmap;
+}
+#endif
+
+#if PENSTOCK_HAVE_GET_DEV_PAGEMAP_PFN_ONLY
+#define get_dev_pagemap(pfn, pgmap) get_dev_pagemap(pfn)
+#endif
+
+#if !PENSTOCK_HAVE_SG_DMA_IS_BUS_ADDRESS
+#define sg_dma_is_bus_address(sg) sg_is_dma_bus_address(sg)
+#endif
+
+/* ---- files, block devices ---- */
+
+#if !PENSTOCK_HAVE_FILE_BDEV
+static inline struct block_device *file_bdev(struct file *bdev_file)
+{
+	return I_BDEV(bdev_file->f_mapping->host);
+}
+#endif
+
+#if PENSTOCK_HAVE_FILE_KATTR
+#define fileattr file_kattr
+#endif
+
+/* FS_*_FL of a file; -EOPNOTSUPP where a module cannot ask. */
+static inline int penstock_fileattr_flags(struct file *file, u32 *flags)
+{
+#if PENSTOCK_HAVE_VFS_FILEATTR_GET
+	struct fileattr fa = { .flags_valid = true };
+	int ret = vfs_fileattr_get(file->f_path.dentry, &fa);
+
+	*flags = fa.flags;
+	return ret;
+#else
+	*flags = 0;
+	return -EOPNOTSUPP;
+#endif
+}
+
+/* Block devices take peer pages only where they say so; a kernel without the word has none that do. */
+static inline bool penstock_bdev_takes_p2pdma(struct block_device *bdev)
+{
+#if PENSTOCK_HAVE_BLK_QUEUE_PCI_P2PDMA
+	return blk_queue_pci_p2pdma(bdev_get_queue(bdev));
+#else
+	return false;
+#endif
+}
+
+/* ---- modules ---- */
+
+/* Namespaces of symbols were tokens, and became strings. */
+#if PENSTOCK_HAVE_IMPORT_NS_TOKEN
+#define PENSTOCK_IMPORT_NS(ns) MODULE_IMPORT_NS(ns)
+#else
+#define PENSTOCK_IMPORT_NS(ns) MODULE_IMPORT_NS(#ns)
+#endif
 
 #endif
