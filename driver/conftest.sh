@@ -193,6 +193,11 @@ probe FILE_BDEV <<'END'
 struct block_device *conftest(struct file *file) { return file_bdev(file); }
 END
 
+probe BDEV_MAPPING <<'END'
+#include <linux/blkdev.h>
+struct inode *conftest(struct block_device *bdev) { return bdev->bd_mapping->host; }
+END
+
 probe FILE_KATTR <<'END'
 #include <linux/fs.h>
 #include <linux/fileattr.h>
