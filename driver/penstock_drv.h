@@ -91,7 +91,7 @@ extern bool penstock_allow_test_peer;
 
 /* ---- counters (stats.c) ---- */
 
-/*
+/**
  * struct penstock_stats - one CPU's share of the counters of an open or a region; see struct penstock_region_stat
  */
 struct penstock_stats {
