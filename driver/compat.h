@@ -137,6 +137,12 @@ static inline struct dev_pagemap *page_pgmap(const struct page *page)
 #define sg_dma_is_bus_address(sg) sg_is_dma_bus_address(sg)
 #endif
 
+/* ---- dma-buf ---- */
+
+#if PENSTOCK_HAVE_DMA_BUF_INVALIDATE_MAPPINGS
+#define dma_buf_move_notify(dmabuf) dma_buf_invalidate_mappings(dmabuf)
+#endif
+
 /* ---- files, block devices ---- */
 
 #if !PENSTOCK_HAVE_FILE_BDEV
@@ -146,43 +152,32 @@ static inline struct block_device *file_bdev(struct file *bdev_file)
 }
 #endif
 
+/* For who knows that the struct is there, but not whether it has users. */
+#if !PENSTOCK_HAVE_GET_FILE_ACTIVE
+static inline struct file *get_file_active(struct file **file)
+{
+	return get_file_rcu(*file) ? *file : NULL;
+}
+#endif
+
 #if PENSTOCK_HAVE_FILE_KATTR
 #define fileattr file_kattr
 #endif
 
-/* FS_*_FL and FS_XFLAG_* of a file; -EOPNOTSUPP where a module cannot ask. */
-static inline int penstock_fileattr_get(struct file *file, u32 *flags, u32 *xflags)
+/* FS_*_FL of a file; -EOPNOTSUPP where a module cannot ask. */
+static inline int penstock_fileattr_flags(struct file *file, u32 *flags)
 {
 #if PENSTOCK_HAVE_VFS_FILEATTR_GET
 	struct fileattr fa = { .flags_valid = true };
 	int ret = vfs_fileattr_get(file->f_path.dentry, &fa);
 
 	*flags = fa.flags;
-	*xflags = fa.fsx_xflags;
 	return ret;
 #else
 	*flags = 0;
-	*xflags = 0;
 	return -EOPNOTSUPP;
 #endif
 }
-
-/* The inode that is hashed for as long as the block device can be opened. */
-static inline struct inode *penstock_bdev_inode(struct block_device *bdev)
-{
-#if PENSTOCK_HAVE_BDEV_MAPPING
-	return bdev->bd_mapping->host;
-#else
-	return bdev->bd_inode;
-#endif
-}
-
-/* bios from the CPU's own cache; freed to it by interrupts, which 6.1 could not, a kernel without cmd.h. */
-#if PENSTOCK_HAVE_IO_URING_CMD_H
-#define PENSTOCK_IOCB_ALLOC_CACHE IOCB_ALLOC_CACHE
-#else
-#define PENSTOCK_IOCB_ALLOC_CACHE 0
-#endif
 
 /* Block devices take peer pages only where they say so; a kernel without the word has none that do. */
 static inline bool penstock_bdev_takes_p2pdma(struct block_device *bdev)

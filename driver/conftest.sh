@@ -186,6 +186,14 @@ probe SG_DMA_IS_BUS_ADDRESS <<'END'
 bool conftest(struct scatterlist *sg) { return sg_dma_is_bus_address(sg); }
 END
 
+# ---- dma-buf ----
+
+# dma_buf_move_notify(), renamed in 7.1
+probe DMA_BUF_INVALIDATE_MAPPINGS <<'END'
+#include <linux/dma-buf.h>
+void conftest(struct dma_buf *dmabuf) { dma_buf_invalidate_mappings(dmabuf); }
+END
+
 # ---- files, block devices ----
 
 probe FILE_BDEV <<'END'
@@ -193,9 +201,9 @@ probe FILE_BDEV <<'END'
 struct block_device *conftest(struct file *file) { return file_bdev(file); }
 END
 
-probe BDEV_MAPPING <<'END'
-#include <linux/blkdev.h>
-struct inode *conftest(struct block_device *bdev) { return bdev->bd_mapping->host; }
+probe GET_FILE_ACTIVE <<'END'
+#include <linux/fs.h>
+struct file *conftest(struct file **file) { return get_file_active(file); }
 END
 
 probe FILE_KATTR <<'END'

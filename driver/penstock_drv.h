@@ -231,8 +231,8 @@ struct penstock_mem_ops {
 
 /**
  * struct penstock_charge - what a user was charged; see host.c
- * @user: whose locked_vm, a reference; NULL when nothing is charged
- * @mm: whose pinned_vm, mmgrab'ed
+ * @user: whose locked_vm, a reference; NULL when he has no limit (CAP_IPC_LOCK), or nothing is charged
+ * @mm: whose pinned_vm, mmgrab'ed; NULL when nothing is charged
  * @pages: how many
  */
 struct penstock_charge {
@@ -398,8 +398,7 @@ int penstock_region_mmap(struct file *file, struct vm_area_struct *vma);
  * struct penstock_target - a file or block device that may be read from
  * @ref: its id, and each read in flight
  * @file: held
- * @inode: of the data: a block device's own inode, not that of its node
- * @a_ops: of @inode's pages at the time it was checked
+ * @inode: file_inode(@file)
  * @bdev: the block device read from: the file itself, or what its file system lies on
  * @is_block: @file is a block device
  * @peer_reason: why no peer memory, or 0
@@ -407,15 +406,12 @@ int penstock_region_mmap(struct file *file, struct vm_area_struct *vma);
  * @mem_align: of region offsets, bytes
  * @nowait_len: longest read to try without blocking, bytes; 0: none
  * @id: its id
- * @pdev: the drive, a reference, or NULL when it is no PCI device
- * @free_work: runs when the last reference was put
  * @rcu: lookups run under RCU
  */
 struct penstock_target {
 	struct kref ref;
 	struct file *file;
 	struct inode *inode;
-	const struct address_space_operations *a_ops;
 	struct block_device *bdev;
 	bool is_block;
 	u32 peer_reason;
@@ -423,8 +419,6 @@ struct penstock_target {
 	u32 mem_align;
 	u32 nowait_len;
 	u32 id;
-	struct pci_dev *pdev;
-	struct work_struct free_work;
 	struct rcu_head rcu;
 };
 
@@ -552,7 +546,10 @@ void penstock_peer_bar_exit(void);
 
 /* ---- dma-buf (dmabuf.c) ---- */
 
-/* The memory behind a dma-buf that we exported, with a reference; ERR_PTR(-EBADF), or -EOPNOTSUPP with @reason. */
+/*
+ * The memory behind a dma-buf that we exported, with a reference. ERR_PTR(-EBADF): no descriptor; -EINVAL: no dma-buf;
+ * -EOPNOTSUPP with @reason: another's.
+ */
 struct penstock_mem *penstock_dmabuf_import(int fd, u32 *reason);
 /* Zap the dma-buf's own mappings; mem->lock is held. */
 void penstock_dmabuf_zap(struct penstock_mem *mem);
