@@ -164,20 +164,39 @@ static inline struct file *get_file_active(struct file **file)
 #define fileattr file_kattr
 #endif
 
-/* FS_*_FL of a file; -EOPNOTSUPP where a module cannot ask. */
-static inline int penstock_fileattr_flags(struct file *file, u32 *flags)
+/* FS_*_FL and FS_XFLAG_* of a file; -EOPNOTSUPP where a module cannot ask. */
+static inline int penstock_fileattr_get(struct file *file, u32 *flags, u32 *xflags)
 {
 #if PENSTOCK_HAVE_VFS_FILEATTR_GET
 	struct fileattr fa = { .flags_valid = true };
 	int ret = vfs_fileattr_get(file->f_path.dentry, &fa);
 
 	*flags = fa.flags;
+	*xflags = fa.fsx_xflags;
 	return ret;
 #else
 	*flags = 0;
+	*xflags = 0;
 	return -EOPNOTSUPP;
 #endif
 }
+
+/* The inode that is hashed for as long as the block device can be opened. */
+static inline struct inode *penstock_bdev_inode(struct block_device *bdev)
+{
+#if PENSTOCK_HAVE_BDEV_MAPPING
+	return bdev->bd_mapping->host;
+#else
+	return bdev->bd_inode;
+#endif
+}
+
+/* bios from the CPU's own cache; freed to it by interrupts, which 6.1 could not, a kernel without cmd.h. */
+#if PENSTOCK_HAVE_IO_URING_CMD_H
+#define PENSTOCK_IOCB_ALLOC_CACHE IOCB_ALLOC_CACHE
+#else
+#define PENSTOCK_IOCB_ALLOC_CACHE 0
+#endif
 
 /* Block devices take peer pages only where they say so; a kernel without the word has none that do. */
 static inline bool penstock_bdev_takes_p2pdma(struct block_device *bdev)

@@ -206,6 +206,11 @@ probe GET_FILE_ACTIVE <<'END'
 struct file *conftest(struct file **file) { return get_file_active(file); }
 END
 
+probe BDEV_MAPPING <<'END'
+#include <linux/blkdev.h>
+struct inode *conftest(struct block_device *bdev) { return bdev->bd_mapping->host; }
+END
+
 probe FILE_KATTR <<'END'
 #include <linux/fs.h>
 #include <linux/fileattr.h>

@@ -8,6 +8,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include "penstock_drv.h"
+#include "trace.h"
 
 unsigned int penstock_max_regions = 4096;
 module_param_named(max_regions, penstock_max_regions, uint, 0644);
@@ -93,6 +94,7 @@ static int penstock_fop_open(struct inode *inode, struct file *file)
 	mutex_lock(&penstock_opens_lock);
 	list_add_tail(&open->node, &penstock_opens);
 	mutex_unlock(&penstock_opens_lock);
+	trace_penstock_open(open);
 	return stream_open(inode, file);
 }
 
@@ -101,12 +103,13 @@ static int penstock_fop_release(struct inode *inode, struct file *file)
 {
 	struct penstock_open *open = file->private_data;
 
+	/* Nothing counts any more. Under one lock, so that the totals never go back. */
 	mutex_lock(&penstock_opens_lock);
+	penstock_stats_fold(open->stats);
 	list_del(&open->node);
 	mutex_unlock(&penstock_opens_lock);
 	penstock_region_free_all(open);
 	penstock_target_free_all(open);
-	penstock_stats_fold(open->stats);
 	penstock_open_put(open);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include "penstock_drv.h"
+#include "trace.h"
 
 /* Pages inserted at a time on a fault: forward, to the end of what one page table covers. */
 #define FAULT_BATCH 64
@@ -128,6 +129,7 @@ void penstock_mem_revoke(struct penstock_mem *mem, u32 reason)
 {
 	struct penstock_region *region;
 
+	trace_penstock_revoke(mem, reason);
 	mutex_lock(&mem->lock);
 	if (!mem->dead)
 		mem->dead = reason;

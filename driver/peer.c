@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 #include <linux/uidgid.h>
 #include "penstock_drv.h"
+#include "trace.h"
 
 static DEFINE_MUTEX(penstock_peers_lock);
 static LIST_HEAD(penstock_peers);
@@ -164,6 +165,7 @@ struct penstock_peer *penstock_peer_register(const struct penstock_peer_ops *ops
 	peer->id = ++peers_last_id;
 	list_add_tail(&peer->node, &penstock_peers);
 	peers_nr++;
+	trace_penstock_peer_add(peer, reason);
 	mutex_unlock(&penstock_peers_lock);
 	return peer;
 }
@@ -207,6 +209,7 @@ void penstock_peer_suspend(struct penstock_peer *peer, u32 reason)
 	struct penstock_mem *mem;
 	bool held;
 
+	trace_penstock_peer_remove(peer, reason);
 	mutex_lock(&peer->lock);
 	peer->dead = reason;
 	mutex_unlock(&peer->lock);

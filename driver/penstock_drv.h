@@ -91,7 +91,7 @@ extern bool penstock_allow_test_peer;
 
 /* ---- counters (stats.c) ---- */
 
-/**
+/*
  * struct penstock_stats - one CPU's share of the counters of an open or a region; see struct penstock_region_stat
  */
 struct penstock_stats {
@@ -398,7 +398,8 @@ int penstock_region_mmap(struct file *file, struct vm_area_struct *vma);
  * struct penstock_target - a file or block device that may be read from
  * @ref: its id, and each read in flight
  * @file: held
- * @inode: file_inode(@file)
+ * @inode: of the data: a block device's own inode, not that of its node
+ * @a_ops: of @inode's pages at the time it was checked
  * @bdev: the block device read from: the file itself, or what its file system lies on
  * @is_block: @file is a block device
  * @peer_reason: why no peer memory, or 0
@@ -406,12 +407,15 @@ int penstock_region_mmap(struct file *file, struct vm_area_struct *vma);
  * @mem_align: of region offsets, bytes
  * @nowait_len: longest read to try without blocking, bytes; 0: none
  * @id: its id
+ * @pdev: the drive, a reference, or NULL when it is no PCI device
+ * @free_work: runs when the last reference was put
  * @rcu: lookups run under RCU
  */
 struct penstock_target {
 	struct kref ref;
 	struct file *file;
 	struct inode *inode;
+	const struct address_space_operations *a_ops;
 	struct block_device *bdev;
 	bool is_block;
 	u32 peer_reason;
@@ -419,6 +423,8 @@ struct penstock_target {
 	u32 mem_align;
 	u32 nowait_len;
 	u32 id;
+	struct pci_dev *pdev;
+	struct work_struct free_work;
 	struct rcu_head rcu;
 };
 

@@ -7,6 +7,7 @@
 #include <linux/overflow.h>
 #include <linux/slab.h>
 #include "penstock_drv.h"
+#include "trace.h"
 
 static void region_release(struct kref *ref)
 {
@@ -33,6 +34,7 @@ static void region_retire(struct work_struct *work)
 	struct penstock_region *region = container_of(work, struct penstock_region, retire);
 	struct penstock_mem *mem = region->mem;
 
+	trace_penstock_region_retire(region);
 	/*
 	 * A page fault that had begun before the kill may have inserted pages
 	 * after its zap; faults count as users, so none is under way now.
@@ -111,6 +113,7 @@ void penstock_region_kill(struct penstock_region *region, u32 reason)
 {
 	if (!region_mark_dead(region, reason))
 		return;
+	trace_penstock_region_kill(region, reason);
 	region_unmap(region);
 	if (reason)
 		penstock_event_post(region->open, PENSTOCK_EVENT_REVOKED, region->id, reason);
@@ -180,6 +183,7 @@ static int region_publish(struct penstock_open *open, struct penstock_region *re
 	list_add_tail(&region->node, &mem->regions);
 	/* The entry is reserved: storing needs no memory and cannot fail. */
 	xa_store(&open->regions, region->id, region, GFP_KERNEL_ACCOUNT);
+	trace_penstock_region_create(region);
 	mutex_unlock(&mem->lock);
 	open->nr_regions++;
 	return 0;
@@ -237,8 +241,10 @@ static u32 region_kill_idle(struct penstock_region *region)
 		users = refcount_read(&region->active);
 	}
 	spin_unlock_irqrestore(&region->state_lock, flags);
-	if (last)
+	if (last) {
+		trace_penstock_region_kill(region, 0);
 		queue_work(penstock_wq, &region->retire);
+	}
 	return users;
 }
 

@@ -58,13 +58,14 @@ def modules_for(flavour, kernel, build, cache={}):
         if not (TOP / "Kbuild").exists():
             cache[flavour] = []
             return []
-        out = build / "vm" / flavour
+        out = build / "vm" / kernel.name
         env = {k: v for k, v in os.environ.items() if k not in ("MAKELEVEL", "MFLAGS")}
         done = subprocess.run(["make", "-s", "-C", TOP, "driver", f"KDIR={kernel / 'tree'}", f"O={out}"], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, env=env)
         if done.returncode:
             raise RuntimeError(f"the driver does not build for {flavour}:\n{done.stdout}")
-        cache[flavour] = sorted(out.rglob("*.ko"))
+        # Where the kernel's build left a module and where it was brought to: one of each name.
+        cache[flavour] = list({p.name: p for p in sorted(out.rglob("*.ko"))}.values())
         return cache[flavour]
 
 
@@ -96,7 +97,7 @@ class Reader:
 
 def serve(vm, result, run, lane, options):
     """Carry lines until QEMU ends or time is up. Returns why it was ended, or ""."""
-    server = control.Control(vm.monitor, run)
+    server = control.Control(vm.monitor, run, lane.drives)
 
     def answer(line):
         reply = server.answer(line)

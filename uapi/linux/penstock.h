@@ -245,15 +245,18 @@ struct penstock_peer_enum {
  * @out_peer_reason: why it cannot be read into peer memory, or 0; it can then be read into host memory only
  * @out_kind: PENSTOCK_TARGET_*
  * @out_offset_align: file offsets and lengths of reads are multiples of this, in bytes
- * @out_mem_align: offsets into regions are multiples of this, in bytes
+ * @out_mem_align: offsets into regions are multiples of this, in bytes; where a read crosses from one segment of a
+ *	region to the next, of @out_offset_align (EINVAL)
  * @out_numa_node: NUMA node of the drive, or -1
  * @out_domain: PCI domain of the drive; with out_bus, out_devfn: all ones where the drive is no PCI device
  * @out_bus: PCI bus of the drive
  * @out_devfn: PCI device << 3 | function of the drive
- * @out_nowait_len: longest read, in bytes, that is submitted without a worker thread; 0: none is
+ * @out_nowait_len: longest read, in bytes, that is submitted without a worker thread, given that it begins at a page of
+ *	the region; 0: none is
  * @__reserved: must be 0
  *
- * The target keeps the file open; what @fd names later does not matter. Also fails with EBADF.
+ * The target keeps the file open, so that its file system stays mounted; what @fd names later does not matter. Also
+ * fails with EBADF, as it does for a descriptor opened with O_PATH.
  */
 struct penstock_target_add {
 	__u32 size;
@@ -418,7 +421,7 @@ struct penstock_region_probe {
  * @region_id: into this
  * @offset: bytes into the file or block device
  * @region_offset: bytes into the region
- * @length: bytes
+ * @length: bytes, as for PENSTOCK_URING_CMD_READ
  * @flags: must be 0
  * @out_result: bytes read (fewer than @length only at the end of the file), or a negative errno as for
  *	PENSTOCK_URING_CMD_READ
@@ -442,12 +445,13 @@ struct penstock_read {
  * @flags: must be 0
  * @reads_uptr: address of @nr_reads struct penstock_read
  * @nr_reads: 1 to PENSTOCK_REGION_READ_MAX
- * @read_size: sizeof(struct penstock_read)
+ * @read_size: sizeof(struct penstock_read): the distance from one to the next; a longer one ends in zeros (E2BIG)
  * @out_nr_done: reads whose out_result was written, from the first
  * @__reserved: must be 0
  *
  * Reads are done one after the other and return when the data has arrived. Returns 0 when all were done, whatever their
- * results; an error of a single read does not end the call, a signal does (EINTR, out_nr_done says how far it came).
+ * results: an error of a single read does not end the call. A signal between two reads does (EINTR; a read that has
+ * begun is waited for), and a struct that cannot be read or written (EFAULT, E2BIG). out_nr_done says how far it came.
  */
 struct penstock_region_read {
 	__u32 size;
@@ -464,7 +468,7 @@ struct penstock_region_read {
  * @target_id: read from here
  * @flags: must be 0
  * @region_id: into this
- * @length: bytes, up to out_max_read_len
+ * @length: bytes, 1 to out_max_read_len
  * @offset: bytes into the file or block device
  * @region_offset: bytes into the region
  * @__reserved: must be 0
@@ -473,8 +477,9 @@ struct penstock_region_read {
  * number of bytes, fewer than @length only at the end of the file, or a negative errno: EINVAL for what is not aligned,
  * ENODATA never; EOPNOTSUPP also when the file system fell back to buffered reads; ENODEV when the region was revoked;
  * EREMOTEIO when the drive cannot reach the peer; ECANCELED never, since a READ in flight cannot be cancelled; EIO and
- * others from the drive. Holes of a file are filled with zeros by the CPU. A short read leaves the rest of the range as
- * it was. The completion proves that the data has left the drive: see PENSTOCK_PEER_F_NEEDS_FLUSH.
+ * others from the drive. Holes of a file are filled with zeros by the CPU. A short read leaves the range from the next
+ * multiple of out_offset_align as it was; one that fails may have written any of it. The completion proves that the
+ * data has left the drive: see PENSTOCK_PEER_F_NEEDS_FLUSH.
  */
 struct penstock_uring_read {
 	__u32 target_id;

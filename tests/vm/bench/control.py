@@ -86,8 +86,10 @@ class Trace:
 class Control:
     """Answers the guest of one run."""
 
-    def __init__(self, monitor, run):
+    def __init__(self, monitor, run, drives=()):
         self.monitor, self.run = monitor, run
+        self.drives = {d.name: d for d in drives}
+        self.added = 0
         self.trace = Trace(run / "trace")
 
     def answer(self, line):
@@ -134,7 +136,7 @@ class Control:
         else:
             arguments = dict(pair.split("=", 1) for pair in pairs)
             result = self.monitor.command(name, {k: value(v) for k, v in arguments.items()})
-        return json.dumps(result)[:3000]
+        return json.dumps(result)[:3000] if result else ""
 
     def cmd_wait_event(self, name, match="", timeout="30"):
         """wait-event NAME [TEXT [SECONDS]]: until an event of the monitor whose data hold TEXT."""
@@ -144,6 +146,41 @@ class Control:
         """throttle DRIVE BPS [IOPS]: limit a drive; 0 0 lifts the limit."""
         zero = {k: 0 for k in ("bps_rd", "bps_wr", "iops_rd", "iops_wr")}
         self.monitor.command("block_set_io_throttle", {"id": f"nvme-{drive}", "bps": number(bps), "iops": number(iops), **zero})
+        return ""
+
+    def _remove(self, device, timeout):
+        """Ask the guest to let go, and wait until the device is gone. The slot's button takes five seconds."""
+        self.monitor.command("device_del", {"id": device})
+        if timeout:
+            self.monitor.wait_event("DEVICE_DELETED", f'"{device}"', timeout)
+
+    def cmd_peer_del(self, index="0", timeout="30"):
+        """peer-del [PEER [SECONDS]]: orderly removal of a peer; with 0 seconds it is only begun."""
+        self._remove(f"peer{int(index)}", float(timeout))
+        return ""
+
+    def cmd_peer_add(self, index="0"):
+        """peer-add [PEER]: put a removed peer back, with its memory as it is."""
+        path = self.run / f"peer{int(index)}"
+        # QEMU can't take a memory object again that a removed device had.
+        self.added += 1
+        memory = f"mem-peer{int(index)}-{self.added}"
+        self.monitor.command("object-add", {"qom-type": "memory-backend-file", "id": memory, "share": True,
+                                            "mem-path": str(path), "size": path.stat().st_size})
+        self.monitor.command("device_add", {"driver": "ivshmem-plain", "id": f"peer{int(index)}", "memdev": memory,
+                                            "bus": f"port-peer{int(index)}"})
+        return ""
+
+    def cmd_drive_del(self, name, timeout="30"):
+        """drive-del DRIVE [SECONDS]: orderly removal of a drive; with 0 seconds it is only begun."""
+        self._remove(f"nvme-{name}", float(timeout))
+        return ""
+
+    def cmd_drive_add(self, name):
+        """drive-add DRIVE: put a removed drive back."""
+        if name not in self.drives or self.drives[name].kind == "raw-pi":
+            raise CommandError(f"no drive {name} that can be added")
+        self.monitor.command("device_add", machine.drive_device(self.drives[name]))
         return ""
 
     def cmd_peer_sum(self, offset, length, index="0"):

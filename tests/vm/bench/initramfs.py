@@ -132,7 +132,7 @@ def module_order(folder, wanted):
 def add_stock_modules(archive, folder):
     """Debian's modules under /modules, numbered in the order of loading."""
     # ext4, xfs and btrfs ask for crc32c by its name, not by a symbol.
-    wanted = ("crc32c_generic", "crc32c_intel", "libcrc32c") + STOCK_MODULES
+    wanted = ("crc32c_generic", "libcrc32c") + STOCK_MODULES
     for i, file in enumerate(module_order(folder, wanted)):
         data = (folder / file).read_bytes()
         if file.endswith(".xz"):

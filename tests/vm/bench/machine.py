@@ -62,18 +62,29 @@ def memory_args(lane):
     return args
 
 
+def drive_device(drive):
+    """The controller with its namespace in it, as properties."""
+    device = {"driver": "nvme", "id": f"nvme-{drive.name}", "serial": drive.name, "bus": f"port-{drive.name}",
+              "drive": f"drive-{drive.name}"}
+    if drive.kind == "raw-4k":
+        device.update({"logical_block_size": 4096, "physical_block_size": 4096})
+    for option in filter(None, drive.options.split(",")):
+        key, _, text = option.partition("=")
+        device[key] = int(text) if text.isdigit() else text
+    return device
+
+
 def drive_args(drive, run):
     """One controller; integrity metadata needs a namespace of its own."""
     node = f"drive-{drive.name}"
-    options = "," + drive.options if drive.options else ""
     args = ["-blockdev", f"driver=raw,node-name={node},file.driver=file,file.filename={run}/{drive.name}.img"]
-    controller = f"nvme,id=nvme-{drive.name},serial={drive.name},bus=port-{drive.name}"
+    device = drive_device(drive)
     if drive.kind == "raw-pi":
-        return args + ["-device", controller,
-                       "-device", f"nvme-ns,id=ns-{drive.name},bus=nvme-{drive.name},drive={node},ms=8,pi=1{options}"]
-    if drive.kind == "raw-4k":
-        options += ",logical_block_size=4096,physical_block_size=4096"
-    return args + ["-device", f"{controller},drive={node}{options}"]
+        del device["drive"]
+        args += ["-device", ",".join(f"{k}={v}" for k, v in device.items()),
+                 "-device", f"nvme-ns,id=ns-{drive.name},bus=nvme-{drive.name},drive={node},ms=8,pi=1"]
+        return args
+    return args + ["-device", ",".join(f"{k}={v}" for k, v in device.items())]
 
 
 def command_line(lane, kernel, initrd, run, channels, shell):
