@@ -30,6 +30,7 @@
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include "penstock_drv.h"
+#include "trace.h"
 
 /**
  * struct penstock_read_args - one read, copied from where its caller could change it
@@ -211,6 +212,7 @@ static long rd_end(struct penstock_rd *rd, long res, bool direct)
 		if (res < rd->asked)
 			count(rd, shorts, 1);
 	}
+	trace_penstock_read_complete(rd->open, rd->target->id, rd->region->id, rd->pos, rd->asked, res);
 	rd_drop(rd);
 	return res;
 }
@@ -219,6 +221,8 @@ static ssize_t rd_submit(struct penstock_rd *rd, struct kiocb *iocb)
 {
 	struct iov_iter iter;
 
+	trace_penstock_read_submit(rd->open, rd->target->id, rd->region->id, rd->pos,
+				   rd->mem_offset - rd->region->mem_offset, rd->len, iocb->ki_flags & IOCB_NOWAIT);
 	/* It is gone when this returns; what lies behind it belongs to the memory. */
 	penstock_mem_iter(rd->region->mem, rd->mem_offset, rd->len, &iter);
 	return vfs_iocb_iter_read(rd->target->file, iocb, &iter);
@@ -292,6 +296,8 @@ static void penstock_io_complete(struct kiocb *iocb, long res)
 	/* Without NOWAIT it does not come here a second time. A stacked device may say that it knows no NOWAIT. */
 	if (unlikely((res == -EAGAIN || res == -EOPNOTSUPP) && (iocb->ki_flags & IOCB_NOWAIT))) {
 		count(&io->rd, resubmitted, 1);
+		trace_penstock_read_resubmit(io->rd.open, io->rd.target->id, io->rd.region->id, io->rd.pos, io->rd.asked,
+					     res);
 		queue_work(penstock_read_wq, &io->work);
 		return;
 	}

@@ -20,6 +20,7 @@
 #include <linux/slab.h>
 #include <linux/stat.h>
 #include "penstock_drv.h"
+#include "trace.h"
 
 /* What makes a regular file unreadable for us although its reads would succeed. */
 #define TARGET_BAD_IFLAGS (S_DAX | S_VERITY | S_ENCRYPTED)
@@ -287,9 +288,8 @@ static int target_publish(struct penstock_open *open, struct penstock_target *ta
 	return ret;
 }
 
-int penstock_ioctl_target_add(struct penstock_open *open, void *arg)
+static int target_add(struct penstock_open *open, struct penstock_target_add *add)
 {
-	struct penstock_target_add *add = arg;
 	struct penstock_target *target;
 	int ret;
 
@@ -324,6 +324,15 @@ int penstock_ioctl_target_add(struct penstock_open *open, void *arg)
 	else
 		add->out_target_id = target->id;
 	penstock_target_put(target);
+	return ret;
+}
+
+int penstock_ioctl_target_add(struct penstock_open *open, void *arg)
+{
+	struct penstock_target_add *add = arg;
+	int ret = target_add(open, add);
+
+	trace_penstock_target_add(open, add, ret);
 	return ret;
 }
 
