@@ -9,6 +9,9 @@ set -euo pipefail
 demo=(gcc make libc6-dev liburing-dev libnuma-dev libyajl-dev libxxhash-dev)
 ci=(g++ clang libclang-rt-dev llvm pkg-config fio python3 shellcheck mandoc python3-docutils git procps util-linux
 	e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
+# tests/vm: QEMU, what builds kernels, what its guests run
+ci+=(qemu-system-x86 linux-source-6.12 flex bison bc libelf-dev libssl-dev kmod xz-utils perl busybox-static gcc-multilib
+	mdadm dmsetup pciutils)
 # tests/root: file systems on loop devices
 ci+=(e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
 
@@ -33,6 +36,12 @@ doc=$(echo /usr/lib/linux-kbuild-*/scripts/kernel-doc)
 if [ "${1:---ci}" = --ci ] && [ ! -e "${doc%% *}" ]; then
 	missing+=(linux-kbuild)
 fi
+# Headers of Debian's kernels: the newest of each series.
+for series in 6.12 6.1; do
+	if [ "${1:---ci}" = --ci ] && [ -z "$(find /usr/src -maxdepth 1 -name "linux-headers-$series.*-amd64")" ]; then
+		missing+=("linux-headers-$series")
+	fi
+done
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 sudo=()
@@ -47,9 +56,13 @@ apt() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::L
 
 echo "installing: ${missing[*]}"
 apt update
+# newest PATTERN: of the packages whose names match; a series has one package for each version
+newest() { apt-cache search --names-only "$1" | awk '{ print $1 }' | sort -V | tail -n 1; }
 for i in "${!missing[@]}"; do
-	[ "${missing[i]}" = linux-kbuild ] || continue
-	missing[i]=$(apt-cache search --names-only '^linux-kbuild-[0-9.]+$' | awk '{ print $1 }' | sort -V | tail -n 1)
+	case ${missing[i]} in
+	linux-kbuild) missing[i]=$(newest '^linux-kbuild-[0-9.]+$') ;;
+	linux-headers-*) missing[i]=$(newest "^${missing[i]//./[.]}[.][0-9.-]+([+]deb[0-9]+)?-amd64$") ;;
+	esac
 	[ -n "${missing[i]}" ] || unset "missing[i]"
 done
 apt install --no-install-recommends "${missing[@]}"
