@@ -112,6 +112,16 @@ def serve(vm, result, run, lane, options):
         result.test_line(line)
         say(options, f"{lane.name} > {line}")
 
+    def autopsy():
+        """Have the kernel print what its tasks wait for, before the machine is ended."""
+        for key in "lw":
+            vm.monitor.command("chardev-send-break", {"id": "console"})
+            vm.sockets["console"].sendall(key.encode())
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                if select.select([vm.sockets["console"]], [], [], 0.2)[0] and not readers[0].read():
+                    return
+
     readers = [Reader(vm.sockets["console"], console), Reader(vm.sockets["tests"], tests),
                Reader(vm.sockets["control"], answer)]
     if options.shell:
@@ -121,6 +131,10 @@ def serve(vm, result, run, lane, options):
     while readers:
         left = deadline - time.monotonic()
         if left <= 0:
+            try:
+                autopsy()
+            except (machine.MachineError, OSError) as e:
+                say(options, f"{lane.name}: {e}")
             return f"no end after {limit} s"
         ready = select.select([r.sock for r in readers], [], [], min(left, 60))[0]
         for reader in [r for r in readers if r.sock in ready]:
@@ -147,7 +161,9 @@ def run_lane(name, options):
             raise Missing(f"no {machine.QEMU} (Debian: qemu-system-x86)")
         build = pathlib.Path(options.build).resolve()
         kernel = kernel_for(lane.kernel)
-        modules = modules_for(lane.kernel, kernel, build)
+        if options.no_modules:
+            lane.modules = ""
+        modules = modules_for(lane.kernel, kernel, build) if lane.modules else []
         run = pathlib.Path(tempfile.mkdtemp(prefix="penstock-vm.", dir=os.environ.get("TMPDIR", "/var/tmp")))
     except (Missing, initramfs.RootError) as e:
         return [f"ok 1 {name}: # SKIP {e}", "1..1"], [0, 0, 1]
@@ -193,6 +209,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="list the lanes")
     parser.add_argument("--shell", action="store_true", help="a shell in the lane's guest on this terminal, no tests")
     parser.add_argument("--tests", default="", help="run these tests instead of the lane's")
+    parser.add_argument("--no-modules", action="store_true", help="build and load none of our modules")
     parser.add_argument("--build", default=os.environ.get("PENSTOCK_BUILD", str(TOP / "build")), help="the build folder")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="machines at a time")
     parser.add_argument("--timeout", type=int, default=0, help="seconds a lane may take, instead of the lane's own")

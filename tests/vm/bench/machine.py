@@ -102,6 +102,9 @@ def command_line(lane, kernel, initrd, run, channels, shell):
     append = ["console=ttyS0", "panic=-1", "oops=panic", "loglevel=7", "net.ifnames=0"]
     append += {"none": [], "off": ["intel_iommu=off"], "on": ["intel_iommu=on", "iommu.passthrough=0"],
                "passthrough": ["intel_iommu=on", "iommu.passthrough=1"]}[lane.iommu]
+    if lane.icount:
+        # The clock that the instructions drive, whatever the kernel thinks of it.
+        append += ["tsc=reliable", "clocksource=tsc"]
     append.append(lane.append)
     args += ["-kernel", str(kernel / "bzImage"), "-initrd", str(initrd), "-append", " ".join(append)]
 

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Does the clock count instructions? A loop of known length, and a sleep that costs
+ * next to nothing. Prints TAP.
+ */
+#include <unistd.h>
+
+#include "insn.h"
+
+#define LOOPS 20000000ull
+
+static uint64_t empty;
+
+/* Two instructions a round. */
+static uint64_t loop(uint64_t rounds)
+{
+	uint64_t begin = insn_now();
+
+	__asm__ volatile("1: dec %0; jnz 1b" : "+r"(rounds) : : "cc");
+	return insn_now() - begin - empty;
+}
+
+int main(void)
+{
+	uint64_t begin = insn_now(), got, slept;
+	int bad = 0;
+
+	empty = insn_now() - begin;
+	got = loop(LOOPS);
+	/* The timer's interrupts come on top. */
+	bad += got < 2 * LOOPS || got > 2 * LOOPS * 11 / 10;
+	printf("# a reading: %llu, %llu rounds of two: %llu\n", (unsigned long long)empty, LOOPS, (unsigned long long)got);
+	printf("%s 1 a loop has the instructions that it has\n", bad ? "not ok" : "ok");
+	begin = insn_now();
+	usleep(300000);
+	slept = insn_now() - begin - empty;
+	printf("# 300 ms of sleep: %lld\n", (long long)slept);
+	printf("%s 2 sleeping is not counted\n", (int64_t)slept > 10000000 ? "not ok" : "ok");
+	bad += (int64_t)slept > 10000000;
+	printf("1..2\n");
+	return bad != 0;
+}
