@@ -55,6 +55,10 @@ struct penstock_range {
  * @len: bytes asked for (<= PENSTOCK_READ_MAX)
  * @need: of these, bytes that must arrive; @len may reach past the end of the file
  * @dst: where to; belongs to the ring from submit to reap
+ * @land: where the bytes belong when @dst is staging: the requester copies them there; NULL: @dst is their place
+ * @region: id of the driver's region that is read into, which then says where, not @dst; 0 = none
+ * @target: with @region: the driver's id of the file
+ * @region_off: with @region: first byte in it
  * @cookie: unchanged
  * Filled by the ring:
  * @done: bytes that have arrived
@@ -70,6 +74,10 @@ struct penstock_read {
 	uint32_t len;
 	uint32_t need;
 	void *dst;
+	void *land;
+	uint32_t region;
+	uint32_t target;
+	uint64_t region_off;
 	void *cookie;
 	uint32_t done;
 	uint32_t tries;

@@ -41,15 +41,17 @@ struct penstock_ring {
 	struct penstock_read *final;
 	struct penstock_read **final_tail;
 	int nr_final;
+	bool has_drv;
 	char why[512];
 };
 
-static int open_engine(struct penstock_ring *r, const struct penstock_ring_ops *ops, struct penstock_error *err)
+static int open_engine(struct penstock_ring *r, const struct penstock_ring_ops *ops, int drv,
+		       struct penstock_error *err)
 {
 	char *why = r->why + strlen(r->why);
 	int ret;
 
-	ret = ops->open(r->depth, &r->engine, why, sizeof(r->why) - (size_t)(why - r->why), err);
+	ret = ops->open(r->depth, drv, &r->engine, why, sizeof(r->why) - (size_t)(why - r->why), err);
 	if (!ret)
 		r->ops = ops;
 	return ret;
@@ -57,6 +59,12 @@ static int open_engine(struct penstock_ring *r, const struct penstock_ring_ops *
 
 int penstock_ring_open(const struct penstock_ring_ops *ops, uint32_t depth, struct penstock_ring **out,
 		       struct penstock_error *err)
+{
+	return penstock_ring_open_drv(ops, -1, depth, out, err);
+}
+
+int penstock_ring_open_drv(const struct penstock_ring_ops *ops, int drv, uint32_t depth, struct penstock_ring **out,
+			   struct penstock_error *err)
 {
 	struct penstock_ring *r;
 	int ret;
@@ -67,14 +75,15 @@ int penstock_ring_open(const struct penstock_ring_ops *ops, uint32_t depth, stru
 	if (!r)
 		return penstock_err(err, -ENOMEM, "ring: %zu bytes", sizeof(*r));
 	r->depth = depth;
+	r->has_drv = drv >= 0;
 	r->pid = getpid();
 	r->final_tail = &r->final;
-	ret = open_engine(r, ops ? ops : &penstock_ring_uring, err);
+	ret = open_engine(r, ops ? ops : &penstock_ring_uring, drv, err);
 	if (ret == -EOPNOTSUPP && !ops) {
 		penstock_err_clear(err);
 		if (strlen(r->why) + 2 < sizeof(r->why))
 			strcat(r->why, "; ");
-		ret = open_engine(r, &penstock_ring_pread, err);
+		ret = open_engine(r, &penstock_ring_pread, drv, err);
 		if (!ret && strlen(r->why) >= 2 && !strcmp(r->why + strlen(r->why) - 2, "; "))
 			r->why[strlen(r->why) - 2] = 0;
 	}
@@ -156,7 +165,7 @@ static void finish(struct penstock_ring *r, struct penstock_read *read, int stat
 static bool sane(const struct penstock_ring *r, const struct penstock_read *read)
 {
 	return read->len && read->len <= PENSTOCK_READ_MAX && read->need <= read->len && read->file < r->nr_files &&
-	       read->off <= INT64_MAX - (uint64_t)read->len;
+	       (r->has_drv || !read->region) && read->off <= INT64_MAX - (uint64_t)read->len;
 }
 
 struct penstock_read *penstock_ring_submit(struct penstock_ring *r, struct penstock_read *reads)

@@ -27,8 +27,11 @@ struct penstock_ring;
 /* What an engine does. A completion is (read, res): res >= 0 bytes, or -errno. */
 struct penstock_ring_ops {
 	const char *name;
-	/* @why lives as long as the engine, which may write to it later; -EOPNOTSUPP: refused here, @why says how */
-	int (*open)(uint32_t depth, void **engine, char *why, size_t why_len, struct penstock_error *err);
+	/*
+	 * @drv: the driver's node for reads into regions, borrowed, or -1; @why lives as long as the engine, which
+	 * may write to it later; -EOPNOTSUPP: refused here, @why says how
+	 */
+	int (*open)(uint32_t depth, int drv, void **engine, char *why, size_t why_len, struct penstock_error *err);
 	void (*close)(void *engine);
 	/* the file numbers of reads are indices into @fds; called again when files are added */
 	int (*set_files)(void *engine, const int *fds, uint32_t nr);
@@ -72,6 +75,9 @@ void penstock_uring_refusal(int code, const char *step, const char *sysctl, size
  */
 int penstock_ring_open(const struct penstock_ring_ops *ops, uint32_t depth, struct penstock_ring **out,
 		       struct penstock_error *err);
+/** penstock_ring_open_drv() - the same, for reads into regions too; @drv: the driver's node, borrowed, or -1 */
+int penstock_ring_open_drv(const struct penstock_ring_ops *ops, int drv, uint32_t depth, struct penstock_ring **out,
+			   struct penstock_error *err);
 /** penstock_ring_close() - all reads must have been reaped; @r may be NULL */
 void penstock_ring_close(struct penstock_ring *r);
 const char *penstock_ring_name(const struct penstock_ring *r);
@@ -93,8 +99,8 @@ int penstock_ring_set_buffer(struct penstock_ring *r, uint32_t nr, void *base, s
 /**
  * penstock_ring_submit() - queue reads, in order
  * @reads: linked by next; the record and its memory belong to the ring until reaped. done, tries, eio_tries and
- * status are reset; a read that cannot be (length 0 or above PENSTOCK_READ_MAX, need > len, no such file) is
- * reaped with -EINVAL
+ * status are reset; a read that cannot be (length 0 or above PENSTOCK_READ_MAX, need > len, no such file, a
+ * region in a ring without the driver) is reaped with -EINVAL
  * Return: the first read that was not taken because the ring is full, or NULL.
  * They are handed to the kernel as one batch by the next reap.
  */

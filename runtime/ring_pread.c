@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The pread engine, for where io_uring is refused: a few threads that read: see ring.h.
+ * The pread engine, for where io_uring is refused: a few threads that read, by pread()
+ * into memory and by the driver's ioctl into its regions: see ring.h.
  *
  * The ring's thread stages reads and publishes them as one batch at enter; workers
  * take them in order and append completions. @lock guards both lists. The ring's
@@ -18,6 +19,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "drv.h"
 #include "err.h"
 #include "ring.h"
 #include "util.h"
@@ -45,6 +47,7 @@ struct pool {
 	struct list popping;
 	int *fds;
 	uint32_t nr_fds;
+	int drv;
 
 	pthread_mutex_t lock;
 	pthread_cond_t more;
@@ -103,11 +106,28 @@ static void ring_bell(struct pool *p)
 		errno = saved;
 }
 
-static int read_item(const struct item *it)
+/* By ioctl, into a region of the driver. */
+static int read_region(int drv, const struct penstock_read *r)
+{
+	struct penstock_drv_read d = {
+		.target = r->target, .region = r->region, .off = r->off + r->done,
+		.region_off = r->region_off + r->done, .len = r->len - r->done,
+	};
+	int rc;
+
+	do {
+		rc = penstock_drv_read(drv, &d, 1);
+	} while (rc == -EINTR);
+	return rc ? rc : d.res;
+}
+
+static int read_item(int drv, const struct item *it)
 {
 	const struct penstock_read *r = it->read;
 	ssize_t got;
 
+	if (r->region)
+		return read_region(drv, r);
 	do {
 		got = pread(it->fd, (char *)r->dst + r->done, penstock_min_u64(r->len - r->done, PENSTOCK_READ_MAX),
 			    (off_t)(r->off + r->done));
@@ -129,7 +149,7 @@ static void *work(void *arg)
 		if (!it)
 			break;
 		pthread_mutex_unlock(&p->lock);
-		it->res = read_item(it);
+		it->res = read_item(p->drv, it);
 		pthread_mutex_lock(&p->lock);
 		first = !p->done.head;
 		list_add(&p->done, it);
@@ -176,7 +196,7 @@ static int start_workers(struct pool *p, uint32_t nr)
 	return ret;
 }
 
-static int pread_open(uint32_t depth, void **engine, char *why, size_t why_len, struct penstock_error *err)
+static int pread_open(uint32_t depth, int drv, void **engine, char *why, size_t why_len, struct penstock_error *err)
 {
 	uint32_t i, wanted = depth < MAX_WORKERS ? depth : MAX_WORKERS;
 	struct pool *p;
@@ -185,6 +205,7 @@ static int pread_open(uint32_t depth, void **engine, char *why, size_t why_len, 
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return penstock_err(err, -ENOMEM, "pread ring: %zu bytes", sizeof(*p));
+	p->drv = drv;
 	p->items = calloc(depth, sizeof(*p->items));
 	if (!p->items) {
 		ret = penstock_err(err, -ENOMEM, "pread ring: %u records", depth);

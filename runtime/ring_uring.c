@@ -2,9 +2,9 @@
 /*
  * The io_uring engine: see ring.h.
  *
- * What the kernel can do is found by trying, never from its version: setup flags
- * fall back step by step, sparse tables of files and buffers are used where they
- * can be made, and a ring of the same kind reads one block before this one is
+ * What the kernel can do is found by trying (ring_probe.c), never from its version:
+ * setup flags fall back step by step, sparse tables of files and buffers are used
+ * where they can be made, and a ring of the same kind is tried before this one is
  * trusted (a seccomp filter, a sysctl or a limit on locked memory may forbid any
  * of these steps). The ring is made disabled and enabled at its first use, which
  * makes the using thread its single issuer. liburing returns -errno and leaves
@@ -24,15 +24,16 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "drv.h"
 #include "err.h"
 #include "ring.h"
+#include "ring_probe.h"
 #include "util.h"
 
 /* Entries besides the reads: the poll of the wake descriptor, and liburing's timeout on old kernels. */
 #define EXTRA_ENTRIES	2u
 /* File numbers at or above this are read by their descriptor. */
 #define FILE_TABLE	1024u
-#define PROBE_LEN	512u
 /* Reads of one submission, of several that are queued: see put_staged(). */
 #define STEP		4u
 #define BUSY_PAUSE_NS	100000
@@ -48,6 +49,7 @@ struct uring {
 	bool file_table;
 	bool buf_table;
 	int wake_fd;
+	int drv;
 	uint32_t nr_slots;
 	uint32_t nr_fds;
 	/* queued, and not in the ring yet; room for the depth */
@@ -87,64 +89,6 @@ static void note(struct uring *u, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* The sysctl's value, or -1 where there is none. */
-static int read_sysctl(const char *path)
-{
-	char text[16] = "";
-	ssize_t len;
-	int fd;
-
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	return len > 0 ? atoi(text) : -1;
-}
-
-static void limit_text(rlim_t v, char *buf, size_t len)
-{
-	if (v == RLIM_INFINITY)
-		snprintf(buf, len, "unlimited");
-	else
-		snprintf(buf, len, "%" PRIu64, (uint64_t)v);
-}
-
-static void memlock_refusal(int code, const char *step, size_t needed, char *why, size_t why_len)
-{
-	struct rlimit lim = { 0 };
-	char soft[24], hard[24];
-
-	getrlimit(RLIMIT_MEMLOCK, &lim);
-	limit_text(lim.rlim_cur, soft, sizeof(soft));
-	limit_text(lim.rlim_max, hard, sizeof(hard));
-	snprintf(why, why_len, "io_uring: %s: %s: it needs %zu bytes of locked memory, RLIMIT_MEMLOCK is %s (hard limit"
-		 " %s): raise it by ulimit -l, LimitMEMLOCK= or limits.conf, give CAP_IPC_LOCK, or use less",
-		 step, strerrordesc_np(-code), needed, soft, hard);
-}
-
-void penstock_uring_refusal(int code, const char *step, const char *sysctl, size_t needed, char *why, size_t why_len)
-{
-	int disabled = read_sysctl(sysctl);
-
-	if (code == -ENOMEM)
-		memlock_refusal(code, step, needed, why, why_len);
-	else if (code == -EPERM && disabled == 1)
-		snprintf(why, why_len, "io_uring: %s: %s: %s is 1: only for CAP_SYS_ADMIN and the group in "
-			 "kernel.io_uring_group", step, strerrordesc_np(-code), sysctl);
-	else if (code == -EPERM && disabled > 1)
-		snprintf(why, why_len, "io_uring: %s: %s: %s is %d: off for everybody", step, strerrordesc_np(-code),
-			 sysctl, disabled);
-	else if (code == -EPERM)
-		snprintf(why, why_len, "io_uring: %s: %s: a seccomp filter (as in the default profile of containers) "
-			 "or a security module refuses it (%s is %d)", step, strerrordesc_np(-code), sysctl, disabled);
-	else if (code == -ENOSYS)
-		snprintf(why, why_len, "io_uring: %s: %s: the kernel has none, or a seccomp filter hides it", step,
-			 strerrordesc_np(-code));
-	else
-		snprintf(why, why_len, "io_uring: %s: %s", step, strerrordesc_np(-code));
-}
-
 /* Bytes of the two rings and the entries, as far as they are charged at all. */
 static size_t ring_bytes(uint32_t entries)
 {
@@ -162,106 +106,23 @@ static int setup(struct uring *u, uint32_t entries, uint32_t flags)
 	return io_uring_queue_init_params(entries, &u->ring, &p);
 }
 
-/* liburing 2.3 declares io_uring_enable_rings(), but Debian's build does not export it. */
-static int enable(struct io_uring *ring)
-{
-	return io_uring_register((unsigned int)ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
-}
-
-/* Some bytes that any process can read from a file. */
-static int open_probe_file(void)
-{
-	static const char bytes[PROBE_LEN] = "penstock";
-	int fd;
-
-	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0)
-		return fd;
-	fd = memfd_create("penstock-probe", MFD_CLOEXEC);
-	if (fd >= 0 && write(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes)) {
-		close(fd);
-		return -EIO;
-	}
-	return fd < 0 ? -errno : fd;
-}
-
-/* Return: 0 when a read through the ring gives what pread() gives; -errno with the step. */
-static int probe_read(struct io_uring *ring, int fd, const char **step)
-{
-	char got[PROBE_LEN], want[PROBE_LEN];
-	struct io_uring_sqe *sqe;
-	struct io_uring_cqe *cqe;
-	int ret;
-
-	*step = "io_uring_enter";
-	sqe = io_uring_get_sqe(ring);
-	if (!sqe)
-		return -EIO;
-	io_uring_prep_read(sqe, fd, got, sizeof(got), 0);
-	do {
-		ret = io_uring_submit_and_wait(ring, 1);
-	} while (ret == -EINTR);
-	if (ret < 0)
-		return ret;
-	do {
-		ret = io_uring_wait_cqe(ring, &cqe);
-	} while (ret == -EINTR);
-	if (ret < 0)
-		return ret;
-	*step = "a read of one block through it";
-	ret = cqe->res;
-	io_uring_cqe_seen(ring, cqe);
-	if (ret < 0)
-		return ret;
-	if (ret != (int)sizeof(got) || pread(fd, want, sizeof(want), 0) != (ssize_t)sizeof(want) ||
-	    memcmp(got, want, sizeof(got)))
-		return -EIO;
-	return 0;
-}
-
-/* A ring of its own, since enabling one ties it to this thread. */
-static int probe_setup(uint32_t flags, const char **step)
-{
-	struct io_uring ring;
-	struct io_uring_params p = { .flags = flags };
-	int fd, ret;
-
-	*step = "io_uring_setup";
-	ret = io_uring_queue_init_params(EXTRA_ENTRIES, &ring, &p);
-	if (ret)
-		return ret;
-	*step = "io_uring_register(ENABLE_RINGS)";
-	ret = flags & IORING_SETUP_R_DISABLED ? enable(&ring) : 0;
-	if (ret)
-		goto exit_ring;
-	*step = "opening a file to read";
-	fd = open_probe_file();
-	if (fd < 0) {
-		ret = fd;
-		goto exit_ring;
-	}
-	ret = probe_read(&ring, fd, step);
-	close(fd);
-exit_ring:
-	io_uring_queue_exit(&ring);
-	return ret;
-}
-
 /* The first set of flags with which a block can be read. */
 static int choose_setup(struct uring *u, uint32_t entries)
 {
+	/* commands need 80 bytes of an entry, and only a driver takes commands */
+	const uint32_t wide = u->drv >= 0 ? IORING_SETUP_SQE128 : 0;
 	const char *step = "io_uring_setup";
 	int ret = -EINVAL;
 	size_t i;
 
 	for (i = 0; i < PENSTOCK_ARRAY_SIZE(setups); i++) {
-		ret = probe_setup(setups[i].flags, &step);
+		ret = penstock_ring_probe(setups[i].flags | wide, u->drv, &step);
 		if (!ret) {
 			step = "io_uring_setup";
-			ret = setup(u, entries, setups[i].flags);
+			ret = setup(u, entries, setups[i].flags | wide);
 		}
 		if (!ret) {
-			u->flags = setups[i].flags;
+			u->flags = setups[i].flags | wide;
 			if (*setups[i].lost)
 				note(u, "io_uring: %s", setups[i].lost);
 			return 0;
@@ -291,7 +152,7 @@ static void make_tables(struct uring *u)
 		note(u, "io_uring: no registered buffers: %s", strerrordesc_np(-ret));
 }
 
-static int uring_open(uint32_t depth, void **engine, char *why, size_t why_len, struct penstock_error *err)
+static int uring_open(uint32_t depth, int drv, void **engine, char *why, size_t why_len, struct penstock_error *err)
 {
 	struct uring *u;
 	int ret;
@@ -302,6 +163,7 @@ static int uring_open(uint32_t depth, void **engine, char *why, size_t why_len, 
 	u->why = why;
 	u->why_len = why_len;
 	u->depth = depth;
+	u->drv = drv;
 	u->staged = calloc(depth, sizeof(struct penstock_read *));
 	if (!u->staged) {
 		ret = penstock_err(err, -ENOMEM, "io_uring: %u reads", depth);
@@ -400,6 +262,21 @@ static int uring_queue(void *engine, struct penstock_read *r)
 	return 0;
 }
 
+/* The driver reads into a region: the entry is all that the kernel sees of the memory. */
+static void put_command(const struct uring *u, struct io_uring_sqe *sqe, struct penstock_read *r)
+{
+	const struct penstock_drv_read d = {
+		.target = r->target, .region = r->region, .off = r->off + r->done,
+		.region_off = r->region_off + r->done, .len = r->len - r->done,
+	};
+
+	memset(sqe, 0, 2 * sizeof(*sqe));
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = u->drv;
+	sqe->cmd_op = penstock_drv_read_cmd(&d, sqe->cmd);
+	io_uring_sqe_set_data(sqe, r);
+}
+
 static bool put(struct uring *u, struct penstock_read *r)
 {
 	struct io_uring_sqe *sqe;
@@ -411,6 +288,10 @@ static bool put(struct uring *u, struct penstock_read *r)
 	sqe = io_uring_get_sqe(&u->ring);
 	if (!sqe)
 		return false;
+	if (r->region) {
+		put_command(u, sqe, r);
+		return true;
+	}
 	if (r->buf >= 0 && r->buf < (int32_t)PENSTOCK_RING_MAX_BUFS && u->has_buf[r->buf])
 		io_uring_prep_read_fixed(sqe, fd, dst, len, r->off + r->done, r->buf);
 	else
@@ -496,7 +377,7 @@ static int uring_enter(void *engine, uint64_t timeout_ns)
 	int ret;
 
 	if (!u->enabled) {
-		ret = enable(&u->ring);
+		ret = penstock_ring_enable(&u->ring);
 		if (ret) {
 			note(u, "io_uring: io_uring_register(ENABLE_RINGS): %s", strerrordesc_np(-ret));
 			return ret;

@@ -68,7 +68,7 @@ static bool ring_faulty_chance(uint32_t in_256)
 	return hit;
 }
 
-static int ring_faulty_open(uint32_t depth, void **engine, char *why, size_t why_len, struct penstock_error *err)
+static int ring_faulty_open(uint32_t depth, int drv, void **engine, char *why, size_t why_len, struct penstock_error *err)
 {
 	struct ring_faulty *f = calloc(1, sizeof(*f));
 

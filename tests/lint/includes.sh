@@ -12,8 +12,9 @@ base            : api
 store           : api base
 index           : api base store kabi yajl xxhash
 plan            : api base
-ring            : api base store liburing
-mem             : api base numa
+drv             : api base uapi
+ring            : api base store drv liburing
+mem             : api base drv numa
 tune            : api base store ring mem
 slot            : api base mem
 policy          : api base
@@ -25,8 +26,9 @@ ctx             : api base store index plan ring mem tune slot policy predict ca
 kabi            : api
 kernels         : api kabi simd
 decoder         : api kabi
-tools           : api kabi base store index plan ring mem tune decoder tools/* yajl simd
+tools           : api kabi base store index plan ring mem tune drv decoder tools/* yajl simd
 tools/*         : api kabi base tools decoder xxhash
+tools/doctor    : store ring mem drv canary route uapi
 examples        : api
 tests           : *
 '
@@ -37,6 +39,7 @@ room() {
 	runtime/include/penstock/*) echo api ;;
 	runtime/err.* | runtime/util.* | runtime/log.* | runtime/stat.* | runtime/flow.*) echo base ;;
 	runtime/*) local f=${1#runtime/}; f=${f%.*}; echo "${f%%_*}" ;;
+	uapi/*) echo uapi ;;
 	kernels/kabi.h) echo kabi ;;
 	kernels/*) echo kernels ;;
 	tools/decoder/*) echo decoder ;;
