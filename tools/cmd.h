@@ -20,6 +20,7 @@ int cmd_bench(int argc, char **argv);	/* bench io | load | gemv */
 int cmd_bench_io(int argc, char **argv);
 int cmd_bench_load(int argc, char **argv);
 int cmd_bench_gemv(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 
 /** cmd_error() - "penstock run: text" on stderr; Return: @code */
 int cmd_error(const char *cmd, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

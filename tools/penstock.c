@@ -22,6 +22,7 @@ static const struct command commands[] = {
 	{ "ls", "list a checkpoint: layers, experts, parts, tensors", cmd_ls },
 	{ "synth", "write a complete checkpoint of any shape", cmd_synth },
 	{ "bench", "measure the drive, the loader or the kernels", cmd_bench },
+	{ "doctor", "say what this machine can do, and why not more", cmd_doctor },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
