@@ -11,7 +11,7 @@
 /**
  * struct run_progress
  * @phase: "prefill", "decode", "verify"
- * @done: tokens done in this phase, @total of them
+ * @total: tokens of this phase
  */
 struct run_progress {
 	struct penstock_ctx *ctx;
