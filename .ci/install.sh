@@ -12,6 +12,8 @@ ci=(g++ clang libclang-rt-dev llvm pkg-config fio python3 shellcheck mandoc pyth
 # tests/vm: QEMU, what builds kernels, what its guests run
 ci+=(qemu-system-x86 linux-source-6.12 flex bison bc libelf-dev libssl-dev kmod xz-utils perl busybox-static gcc-multilib
 	mdadm dmsetup pciutils)
+# the modules: sparse, and what packages and installs them
+ci+=(sparse dkms dpkg-dev udev)
 # tests/root: file systems on loop devices
 ci+=(e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
 

@@ -43,10 +43,9 @@
 #endif
 
 #if !PENSTOCK_HAVE_URING_CMD_TO_PDU
-#define io_uring_cmd_to_pdu(cmd, pdu_type) ({					\
-	BUILD_BUG_ON(sizeof(pdu_type) > sizeof((cmd)->pdu));			\
-	(pdu_type *)&(cmd)->pdu;						\
-})
+#define io_uring_cmd_to_pdu(cmd, pdu_type)					\
+	((pdu_type *)((cmd)->pdu +						\
+		      BUILD_BUG_ON_ZERO(sizeof(pdu_type) > sizeof_field(struct io_uring_cmd, pdu))))
 #endif
 
 static inline void penstock_uring_done(struct io_uring_cmd *cmd, ssize_t ret, unsigned int issue_flags)
@@ -130,7 +129,7 @@ static inline struct dev_pagemap *page_pgmap(const struct page *page)
 #endif
 
 #if PENSTOCK_HAVE_GET_DEV_PAGEMAP_PFN_ONLY
-#define get_dev_pagemap(pfn, pgmap) get_dev_pagemap(pfn)
+#define get_dev_pagemap(pfn, pgmap) ((void)(pgmap), (get_dev_pagemap)(pfn))
 #endif
 
 #if !PENSTOCK_HAVE_SG_DMA_IS_BUS_ADDRESS

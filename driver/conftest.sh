@@ -223,12 +223,6 @@ probe BLK_QUEUE_PCI_P2PDMA <<'END'
 int conftest(struct request_queue *q) { return !!blk_queue_pci_p2pdma(q); }
 END
 
-probe KSTAT_DIOALIGN <<'END'
-#include <linux/fs.h>
-#include <linux/stat.h>
-u32 conftest(struct kstat *stat) { return stat->dio_offset_align + STATX_DIOALIGN; }
-END
-
 # ---- modules ----
 
 probe IMPORT_NS_TOKEN <<'END'

@@ -9,6 +9,7 @@
 #include <linux/uaccess.h>
 #include "penstock_drv.h"
 #include "trace.h"
+#include "uapi_layout.h"
 
 unsigned int penstock_max_regions = 4096;
 module_param_named(max_regions, penstock_max_regions, uint, 0644);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Kernel style by checkpatch.pl, where it is: CHECKPATCH=path, or Debian's
-# linux-source unpacked under /usr/src. It is 130 MB, so install.sh leaves it out.
+# Kernel style of the rooms in user space by checkpatch.pl, where it is: CHECKPATCH=path,
+# or Debian's linux-source unpacked under /usr/src. The kernel side's is kernel.sh.
 # shellcheck source=../tap.sh
 . "$(dirname "$0")/../tap.sh"
 
@@ -17,7 +17,7 @@ ignore=$ignore,VOLATILE,PREFER_DEFINED_ATTRIBUTE_MACRO,NEW_TYPEDEFS,LEADING_SPAC
 ignore=$ignore,CONST_STRUCT,MACRO_ARG_REUSE,MACRO_ARG_PRECEDENCE,COMPLEX_MACRO,MULTIPLE_ASSIGNMENTS,FILE_PATH_CHANGES
 ignore=$ignore,STATIC_CONST_CHAR_ARRAY,UNCOMMENTED_DEFINITION,AVOID_EXTERNS,LONG_LINE_STRING,STRCPY,STRLCPY,STRNCPY
 check() {
-	files 'runtime/*.[ch]' 'kernels/*.[ch]' 'tools/*.[ch]' 'driver/*.[ch]' 'uapi/*.h' |
+	files 'runtime/*.[ch]' 'kernels/*.[ch]' 'tools/*.[ch]' |
 		xargs perl "$checkpatch" --no-tree --terse --no-summary --max-line-length=120 --ignore "$ignore" -f 2>&1 |
 		grep -E 'ERROR|WARNING'
 }

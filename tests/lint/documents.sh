@@ -49,7 +49,7 @@ links() {
 	done
 	for f in "${rsts[@]}"; do
 		# shellcheck disable=SC2016 # literal quotes of rst
-		grep -oE '``(runtime|kernels|tools|tests|packaging)/[A-Za-z0-9_/.-]+``' "$f" | tr -d '`' | while read -r link; do
+		grep -oE '``(runtime|kernels|tools|tests|packaging|driver|uapi)/[A-Za-z0-9_/.-]+``' "$f" | tr -d '`' | while read -r link; do
 			[ -e "$link" ] || echo "$f: no $link"
 		done
 		grep -oE '<[A-Za-z0-9_/.-]+\.(rst|md|c|h|sh)>`_' "$f" | sed 's/^<//; s/>`_$//' | while read -r link; do

@@ -30,6 +30,11 @@ tools           : api kabi base store index plan ring mem tune drv decoder tools
 tools/*         : api kabi base tools decoder xxhash
 tools/doctor    : store ring mem drv canary route uapi
 examples        : api
+uapi            :
+driver          : uapi layout
+fake            : driver
+kselftest       : uapi layout
+layout          : uapi
 tests           : *
 '
 
@@ -46,6 +51,11 @@ room() {
 	tools/*/*) local d=${1#tools/}; echo "tools/${d%%/*}" ;;
 	tools/*) echo tools ;;
 	Documentation/examples/*) echo examples ;;
+	uapi/*) echo uapi ;;
+	driver/uapi_layout.h) echo layout ;;
+	driver/*) echo driver ;;
+	tests/fake/nvidia_p2p.*) echo fake ;;
+	tests/kselftest/*) echo kselftest ;;
 	tests/*) echo tests ;;
 	liburing.h | liburing/*) echo liburing ;;
 	numa.h | numaif.h) echo numa ;;
@@ -59,7 +69,7 @@ room() {
 # resolve FROM NAME: the file that an include means, or its name where it is not ours
 resolve() {
 	local d
-	for d in "$(dirname "$1")" runtime/include kernels runtime tests .; do
+	for d in "$(dirname "$1")" runtime/include uapi kernels runtime tests .; do
 		if [ -e "$d/$2" ]; then
 			realpath --relative-to=. "$d/$2"
 			return
