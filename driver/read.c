@@ -456,8 +456,11 @@ int penstock_ioctl_region_read(struct penstock_open *open, void *arg)
 		return -E2BIG;
 
 	for (i = 0; i < reads->nr_reads; i++) {
-		/* Not ERESTARTSYS: the call must not begin anew by itself. */
-		if (signal_pending(current))
+		/*
+		 * Not ERESTARTSYS: the call must not begin anew by itself. Task
+		 * work of io_uring is no signal that a caller would know of.
+		 */
+		if (task_sigpending(current))
 			return -EINTR;
 		ret = read_one(open, user + (size_t)i * reads->read_size, reads->read_size);
 		if (ret)

@@ -253,6 +253,7 @@ int penstock_ioctl_region_free(struct penstock_open *open, void *arg)
 	struct penstock_region_free *cmd = arg;
 	struct penstock_region *region;
 	u32 users = 0;
+	int ret;
 
 	if (cmd->flags & ~PENSTOCK_REGION_FREE_F_WAIT)
 		return -EOPNOTSUPP;
@@ -278,12 +279,13 @@ int penstock_ioctl_region_free(struct penstock_open *open, void *arg)
 
 	penstock_region_kill(region, 0);
 	/*
-	 * No restart after a signal: the id is gone. The memory is given back
-	 * without us when the last user ends.
+	 * The id is gone: there is no call to restart after a signal, and task
+	 * work of io_uring comes as one. So only what ends the process ends the
+	 * wait; the memory is then given back without us, with the last user.
 	 */
-	users = wait_for_completion_interruptible(&region->retired) ? 1 : 0;
+	ret = wait_for_completion_killable(&region->retired) ? -EINTR : 0;
 	penstock_region_put(region);
-	return users ? -EINTR : 0;
+	return ret;
 }
 
 void penstock_region_free_all(struct penstock_open *open)

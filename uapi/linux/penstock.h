@@ -502,8 +502,8 @@ struct penstock_uring_read {
  * @out_in_flight: reads in flight (with EBUSY)
  *
  * Without the flag EBUSY says that I/O is in flight, and nothing has changed. With it no new I/O is taken, mappings are
- * taken away, and the call returns when all I/O has ended. Interrupted by a signal, the region is gone all the same and
- * the memory is given back when the last I/O ends. Mappings give SIGBUS afterwards.
+ * taken away, and the call returns when all I/O has ended, at the latest by the drive's timeout: no signal but a fatal
+ * one ends the wait before. Mappings give SIGBUS afterwards.
  */
 struct penstock_region_free {
 	__u32 size;
