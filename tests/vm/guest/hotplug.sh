@@ -13,7 +13,7 @@ peer=$(peer_pci 0)
 host peer-fill 0 4096 0x5a
 verdict 'the peer is removed' "$(host peer-del 0 2>&1)$(until_gone "$pci/$peer")"
 verdict 'the peer is put back' "$(host peer-add 0 2>&1)$(until_there "$pci/$peer")"
-echo 1 >"$pci/$peer/enable"
+peer_enable 0
 same 'the peer has its memory' "$(host peer-sum 0 4096)" "$(barpeek sum "$pci/$peer/resource2" 0 4096)"
 
 raw=$(drive_pci raw)

@@ -79,6 +79,12 @@ peer_pci() {
 	return 1
 }
 
+# peer_enable [N]: switch its memory on, where no driver has
+peer_enable() {
+	_d=/sys/bus/pci/devices/$(peer_pci "${1:-0}")
+	[ -e "$_d/driver" ] || echo 1 >"$_d/enable"
+}
+
 # peer_range [N]: first and end address of its BAR 2, in hex
 peer_range() {
 	sed -n 3p "/sys/bus/pci/devices/$(peer_pci "${1:-0}")/resource" | {

@@ -24,8 +24,8 @@ case " $DRIVES " in
 esac
 
 if [ "$PEERS" -gt 0 ]; then
-	bar=/sys/bus/pci/devices/$(peer_pci)/resource2
-	echo 1 >"/sys/bus/pci/devices/$(peer_pci)/enable"
+	bar=/sys/bus/pci/devices/$(peer_pci 0)/resource2
+	peer_enable 0
 	verdict 'the peer has a BAR' "$([ -e "$bar" ] || echo "no $bar")"
 	host peer-fill 4096 8192 0xa5
 	if have barpeek; then
