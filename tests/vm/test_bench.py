@@ -65,6 +65,7 @@ SICK = [
     "[    9.0] refcount_t: underflow; use-after-free.", "[    9.0] BUG: scheduling while atomic: a/1/0x2",
     "[    9.0] BUG: Bad page state in process a  pfn:00042", "[    9.0] WARNING: suspicious RCU usage",
     "[    9.0] Kernel panic - not syncing: Fatal exception", "[    9.0] BUG: sleeping function called from invalid context at a.c:1",
+    "[    9.0] rcu: INFO: rcu_preempt self-detected stall on CPU", "[    9.0] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:",
     "[    9.0] ODEBUG: free active (active state 0) object: 00", "[    9.0] DMAR: [DMA Write NO_PASID] Request device [02:00.0] fault addr 0x0",
 ]
 

@@ -51,11 +51,11 @@ TOPOLOGIES = {"switch": ports_switch, "root-ports": ports_root}
 
 
 def memory_args(lane):
-    """Memory, in one node or in equal parts over several."""
+    """CPUs and memory, in one node or in equal parts over several, a socket each."""
     if lane.numa == 1:
-        return ["-m", lane.memory]
+        return ["-smp", str(lane.smp), "-m", lane.memory]
     part, cpus = size(lane.memory) // lane.numa, max(1, lane.smp // lane.numa)
-    args = ["-m", lane.memory]
+    args = ["-smp", f"{cpus * lane.numa},sockets={lane.numa},cores={cpus}", "-m", lane.memory]
     for node in range(lane.numa):
         args += ["-object", f"memory-backend-ram,id=ram{node},size={part}",
                  "-numa", f"node,nodeid={node},memdev=ram{node},cpus={node * cpus}-{node * cpus + cpus - 1}"]
@@ -94,7 +94,7 @@ def command_line(lane, kernel, initrd, run, channels, shell):
     # Multi-threaded TCG unless instructions are counted.
     accel = "tcg" if lane.icount else "tcg,thread=multi"
     args = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35",
-            "-accel", accel, "-cpu", lane.cpu, "-smp", str(lane.smp), *memory_args(lane)]
+            "-accel", accel, "-cpu", lane.cpu, *memory_args(lane)]
     if lane.icount:
         args += ["-icount", f"shift={lane.icount}"]
     if lane.iommu != "none":

@@ -13,7 +13,7 @@ FAULT = re.compile(
     r"WARNING:|BUG:|Oops|KASAN|KFENCE|UBSAN|kmemleak: \d+ new|unreferenced object|DMA-API:|Call Trace|INFO: possible|"
     r"possible recursive locking|possible circular locking|inconsistent lock state|suspicious RCU usage|lockdep|"
     r"INFO: task .* blocked|hung task|blocked for more than|general protection|stack segment|double fault|"
-    r"Unable to handle|unable to handle|Kernel panic|rcu_\w+ detected stalls|soft lockup|hard LOCKUP|"
+    r"Unable to handle|unable to handle|Kernel panic|rcu_\w+ (self-)?detected stall|soft lockup|hard LOCKUP|"
     r"scheduling while atomic|sleeping function called|ODEBUG|refcount_t:|list_(add|del) corruption|"
     r"Bad page|bad page|page dumped|Bad rss-counter|nobody cared|NETDEV WATCHDOG|percpu ref .* <= 0|DEBUG_LOCKS_WARN_ON|"
     r"segfault at|trap invalid opcode|Fixing recursive fault|kernel stack overflow|VFS: Busy inodes|"
