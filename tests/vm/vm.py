@@ -60,7 +60,7 @@ def modules_for(flavour, kernel, build, cache={}):
             return []
         out = build / "vm" / kernel.name
         env = {k: v for k, v in os.environ.items() if k not in ("MAKELEVEL", "MFLAGS")}
-        done = subprocess.run(["make", "-s", "-C", TOP, "driver", "FAKE_NV=1", f"KDIR={kernel / 'tree'}", f"O={out}"],
+        done = subprocess.run(["make", "-s", "-C", TOP, "driver", "FAKE_NV=1", f"KDIR={kernel / 'tree'}", f"O={out}", "FAKE_NV=1"],
                               text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, env=env)
         if done.returncode:
             raise RuntimeError(f"the driver does not build for {flavour}:\n{done.stdout}")
