@@ -100,9 +100,11 @@ def serve(vm, result, run, lane, options):
     server = control.Control(vm.monitor, run, lane.drives)
 
     def answer(line):
+        # The asker's number comes back with the answer: one that was killed while it waited leaves an answer behind.
+        asker, _, line = line.partition(" ")
         reply = server.answer(line)
         say(options, f"{lane.name} host: {line} -> {reply[:200]}")
-        vm.sockets["control"].sendall(reply.encode() + b"\n")
+        vm.sockets["control"].sendall(f"{asker} {reply}\n".encode())
 
     def console(line):
         result.console_line(line)

@@ -41,6 +41,11 @@ fi
 
 same 'the monitor answers' true "$(host qmp query-status | grep -q '"running": true' && echo true)"
 verdict 'a command that is not there is refused' "$(host frobnicate >/dev/null 2>&1 && echo 'it was not')"
+# The host answers a second later; by then nobody listens.
+host sleep 1 &
+usleep 200000
+kill -KILL $!
+same 'an answer that nobody took is not the next one' pong "$(host ping)"
 host throttle "${DRIVES%% *}" 10M 2>&1 | sed 's/^/# /'
 verdict 'a drive can be throttled' "$(host throttle "${DRIVES%% *}" 0 2>&1)"
 
