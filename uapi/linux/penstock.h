@@ -299,9 +299,9 @@ struct penstock_target_del {
  * @out_nr_segments: physically contiguous runs it consists of
  * @out_mmap_offset: offset for mmap() of the device node, shared and at most @length long
  *
- * The memory is zeroed, charged to RLIMIT_MEMLOCK and to the memory cgroup. It can be mapped; O_DIRECT and registered
- * buffers of io_uring work on the mapping. After REGION_FREE the memory lives for as long as a mapping, a registered
- * buffer or an exported dma-buf uses it.
+ * The memory is zeroed, charged to RLIMIT_MEMLOCK and to the memory cgroup. It can be mapped; O_DIRECT works on the
+ * mapping, and so do registered buffers of io_uring (which refuses them before Linux 6.5, with EOPNOTSUPP). After
+ * REGION_FREE the memory lives for as long as a mapping, a registered buffer or an exported dma-buf uses it.
  */
 struct penstock_region_alloc {
 	__u32 size;
