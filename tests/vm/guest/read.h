@@ -61,7 +61,7 @@ static inline int dest_alloc(int node, const char *name, uint64_t len, unsigned 
 	struct penstock_region_alloc alloc;
 	int ret = region_alloc(node, len, order, &alloc);
 
-	*d = (struct dest) { .name = name, .id = alloc.out_region_id, .len = len, .nr_segments = alloc.out_nr_segments };
+	*d = (struct dest){ .name = name, .id = alloc.out_region_id, .len = len, .nr_segments = alloc.out_nr_segments };
 	return ret ? ret : dest_map(node, d, alloc.out_mmap_offset);
 }
 

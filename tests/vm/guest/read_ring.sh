@@ -1,4 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
 # READ on every kind of ring.
-exec test_read_ring /mnt/ext4 "$(. /tests/lib.sh; drive raw)"
+# shellcheck shell=dash source=lib.sh
+. /tests/lib.sh
+exec test_read_ring /mnt/ext4 "$(drive raw)"

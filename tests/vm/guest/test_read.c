@@ -107,12 +107,16 @@ static void test_end(const struct source *s, uint64_t offset)
 		if (ret[0] != (int64_t)rest || ret[1] >= 0 || ret[2] >= 0)
 			printf("# result %lld, want %llu; wrong byte %lld, harmed %lld\n", (long long)ret[0],
 			       (unsigned long long)rest, (long long)ret[1], (long long)ret[2]);
-		tap(ret[0] == (int64_t)rest && ret[1] < 0 && ret[2] < 0, "%s into %s: the end cuts it short", s->name, d->name);
-		tap_eq(read_ioctl(node, s->add.out_target_id, d->id, offset, GUARD, len), rest, "the same by the ioctl");
+		tap(ret[0] == (int64_t)rest && ret[1] < 0 && ret[2] < 0, "%s into %s: the end cuts it short", s->name,
+		    d->name);
+		tap_eq(read_ioctl(node, s->add.out_target_id, d->id, offset, GUARD, len), rest,
+		       "the same by the ioctl");
 		offset += touched;
 		tap_eq(read_ring(&ring, node, s->add.out_target_id, d->id, offset, 0, len, 0), 0, "0 bytes at the end");
-		tap_eq(read_ring(&ring, node, s->add.out_target_id, d->id, 1ULL << 40, 0, len, 0), 0, "0 bytes far behind it");
-		tap_eq(read_ioctl(node, s->add.out_target_id, d->id, 1ULL << 62, 0, len), 0, "0 bytes there by the ioctl");
+		tap_eq(read_ring(&ring, node, s->add.out_target_id, d->id, 1ULL << 40, 0, len, 0), 0,
+		       "0 bytes far behind it");
+		tap_eq(read_ioctl(node, s->add.out_target_id, d->id, 1ULL << 62, 0, len), 0,
+		       "0 bytes there by the ioctl");
 		tap_eq(first_not(d->map, POISON, GUARD), -1, "which changes nothing");
 		offset -= touched;
 		region_stat(node, d->id, &after);

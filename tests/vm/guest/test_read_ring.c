@@ -39,16 +39,17 @@ static void prime(struct io_uring *ring, const struct dest *d)
 	read_ring(ring, node, raw.add.out_target_id, d->id, 0, 0, 262144, 0);
 }
 
-static void queue_reads(struct io_uring *ring, const struct source *s, const struct dest *d, unsigned int nr, uint32_t len,
-			unsigned int sqe_flags)
+static void queue_reads(struct io_uring *ring, const struct source *s, const struct dest *d, unsigned int nr,
+			uint32_t len, unsigned int sqe_flags)
 {
 	for (unsigned int i = 0; i < nr; i++)
-		ring_read(ring, node, s->add.out_target_id, d->id, (uint64_t)i * len, (uint64_t)i * len, len, i)->flags |=
-			sqe_flags;
+		ring_read(ring, node, s->add.out_target_id, d->id, (uint64_t)i * len, (uint64_t)i * len, len, i)
+			->flags |= sqe_flags;
 }
 
 /* All @nr completions, each of @len bytes, and the bytes. */
-static bool reap_reads(struct io_uring *ring, const struct source *s, const struct dest *d, unsigned int nr, uint32_t len)
+static bool reap_reads(struct io_uring *ring, const struct source *s, const struct dest *d, unsigned int nr,
+		       uint32_t len)
 {
 	bool good = true;
 
@@ -218,7 +219,8 @@ static void test_never_reaped(const char *kind, unsigned int ring_flags)
 	tap_eq(region_free(node, d.id, 0, NULL), -EBUSY, "free without waiting is refused");
 	begin = now();
 	ret = region_free(node, d.id, PENSTOCK_REGION_FREE_F_WAIT, NULL);
-	tap(!ret && now() - begin < 20, "%s: a region is freed while nobody reaps (%d, %.1f s)", kind, ret, now() - begin);
+	tap(!ret && now() - begin < 20, "%s: a region is freed while nobody reaps (%d, %.1f s)", kind, ret,
+	    now() - begin);
 	tap(reap_reads(&ring, &raw, NULL, 6, 262144), "completions and results are there afterwards");
 	io_uring_queue_exit(&ring);
 	munmap(d.map, d.len);
@@ -245,7 +247,8 @@ static void test_cancel(struct dest *d, unsigned int sqe_flags, const char *how)
 		whole += cqe.user_data < 6 && cqe.res == 262144;
 		cancels += cqe.user_data == 100 && (cqe.res == -ENOENT || cqe.res == -EALREADY);
 	}
-	tap(whole == 6 && cancels == 6, "%s: reads in flight are not cancelled (%u whole, %u refusals)", how, whole, cancels);
+	tap(whole == 6 && cancels == 6, "%s: reads in flight are not cancelled (%u whole, %u refusals)", how, whole,
+	    cancels);
 	tap_eq(first_wrong(&raw, d->map, 0, 6 * 262144), -1, "and they bring their bytes");
 	io_uring_queue_exit(&ring);
 	throttle(0);
@@ -259,7 +262,8 @@ static void test_closed_ring(void)
 	if (dest_alloc(node, "closed", 2 * MIB, 9, &d) || !begin_slow(&ring, 0, &d, 6, 0))
 		return;
 	io_uring_queue_exit(&ring);
-	tap_eq(region_free(node, d.id, PENSTOCK_REGION_FREE_F_WAIT, NULL), 0, "a region is freed after its ring was closed");
+	tap_eq(region_free(node, d.id, PENSTOCK_REGION_FREE_F_WAIT, NULL), 0,
+	       "a region is freed after its ring was closed");
 	tap_eq(in_flight(0), 0, "nothing is in flight then");
 	munmap(d.map, d.len);
 	throttle(0);
@@ -347,7 +351,8 @@ static void test_changed(void)
 	stop = true;
 	pthread_join(thread, NULL);
 	printf("# %u whole, %u refused, %u changes\n", whole, refused, changes);
-	tap(whole && !other && whole + refused == 1600 && changes > 1000, "entries that change are read once, and checked");
+	tap(whole && !other && whole + refused == 1600 && changes > 1000,
+	    "entries that change are read once, and checked");
 	tap(first_not(d.map, POISON, 4096) < 0 && first_not(d.map + 8192, POISON, 65536 - 8192) < 0,
 	    "nothing is read but where it may be");
 	io_uring_queue_exit(&ring);
@@ -378,9 +383,11 @@ static void test_full_queue(void)
 
 	memset(d.map, POISON, d.len);
 	queue_reads(&ring, &raw, &d, 8, 4 * MIB, 0);
-	tap(io_uring_submit(&ring) == 8 && reap_reads(&ring, &raw, &d, 8, 4 * MIB), "8 reads of 4 MiB, larger than a request");
+	tap(io_uring_submit(&ring) == 8 && reap_reads(&ring, &raw, &d, 8, 4 * MIB),
+	    "8 reads of 4 MiB, larger than a request");
 	region_stat(node, d.id, &stat);
-	tap(stat.out_punted >= 8 && !stat.out_errors, "were given to workers (%llu)", (unsigned long long)stat.out_punted);
+	tap(stat.out_punted >= 8 && !stat.out_errors, "were given to workers (%llu)",
+	    (unsigned long long)stat.out_punted);
 	io_uring_queue_exit(&ring);
 	munmap(d.map, d.len);
 	tap_eq(region_free(node, d.id, 0, NULL), 0, "and nothing of them is left");
@@ -398,7 +405,8 @@ int main(int argc, char **argv)
 	}
 	snprintf(path, sizeof(path), "%s/data", argv[1]);
 	if (!tap(!source_open(node, "file", path, &file) && !source_open(node, "drive", argv[2], &raw) &&
-		 !dest_alloc(node, "host", 2 * MIB, 0, &host) && !dest_pin(node, 2 * MIB, &pinned), "targets and regions"))
+			 !dest_alloc(node, "host", 2 * MIB, 0, &host) && !dest_pin(node, 2 * MIB, &pinned),
+		 "targets and regions"))
 		return tap_done();
 	test_refused(&host);
 	test_kinds(&host, &pinned);
