@@ -62,7 +62,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install demo bench clean help FORCE
+.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb demo bench clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -233,6 +233,18 @@ uninstall:
 ## check-install: install into a temporary prefix; compile and run C and C++ programs against it
 check-install: all
 	$(Q)CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' tests/run.sh $(B) tests/install/check.sh
+
+## deb: Debian packages into build/deb/: penstock, penstock-common, penstock-dkms
+deb: all
+	$(Q)MAKE='$(MAKE)' O='$(O)' packaging/deb.sh $(VERSION) $(O)/deb tool common dkms
+
+## deb-modules: a Debian package of the modules for one kernel (KDIR=headers), into build/deb/
+deb-modules: driver
+	$(Q)packaging/deb.sh $(VERSION) $(O)/deb modules '$(KDIR)' "$(O)/driver/$$(driver/build.sh --key '$(KDIR)')"
+
+## check-deb: build all packages, look into them, build the modules by DKMS for the kernels whose headers are here
+check-deb: all
+	$(Q)MAKE='$(MAKE)' tests/run.sh $(B) tests/install/packages.sh
 
 ## demo: install what is missing, make a checkpoint, stream it (SIZE=4G, MODEL=path)
 demo:
