@@ -83,6 +83,10 @@ esac
 unset O V C M CF CFLAGS CPPFLAGS LDFLAGS VERSION MAKEOVERRIDES
 ${MAKE:-make} --no-print-directory -C "$kdir" "M=$at" "$@"
 [ -z "${ONLY:-}" ] || exit 0
-for f in "$at"/driver/*.ko "$at"/tests/fake/*.ko; do
-	[ ! -e "$f" ] || cp -pu "$f" "$at/"
-done
+# What this build made: modules of one with other arguments may still lie about.
+rm -f "$at"/*.ko
+while read -r f; do
+	f=${f%.*}.ko
+	case $f in /*) ;; *) f=$at/$f ;; esac
+	cp -p "$f" "$at/"
+done <"$at/modules.order"

@@ -51,7 +51,6 @@ room() {
 	tools/*/*) local d=${1#tools/}; echo "tools/${d%%/*}" ;;
 	tools/*) echo tools ;;
 	Documentation/examples/*) echo examples ;;
-	uapi/*) echo uapi ;;
 	driver/uapi_layout.h) echo layout ;;
 	driver/*) echo driver ;;
 	tests/fake/nvidia_p2p.*) echo fake ;;
