@@ -9,7 +9,7 @@
 #	W=1		more warnings (the default; empty: none)
 #	WERROR=1	warnings are errors, those of kernel-doc too
 #	SPARSE=1	sparse over each file, and its warnings are errors
-#	FAKE_NV=1	penstock_nv.ko against a module that stands in for NVIDIA's, for tests
+#	FAKE_NV=1	penstock_nv.ko against a module that stands in for NVIDIA's, and other modules for tests
 #	NV_SYMVERS=FILE	penstock_nv.ko against NVIDIA's modules, whose Module.symvers FILE is
 #	ONLY=FILES	these objects only (driver/read.o), no module
 set -eu
@@ -56,7 +56,7 @@ mkdir -p "$at/driver" "$at/tests/fake"
 find "$at/driver" "$at/tests/fake" -type l ! -exec test -e {} \; -exec rm -f {} +
 ln -sfn "$top/uapi" "$at/uapi"
 ln -sf "$top/Kbuild" "$at/Kbuild"
-for f in driver/* tests/fake/Kbuild tests/fake/nvidia_p2p*; do
+for f in driver/* tests/fake/Kbuild tests/fake/nvidia_p2p* tests/fake/dmabuf_importer.c; do
 	[ -f "$f" ] && [ ! -e "$at/$f" ] && ln -sf "$top/$f" "$at/$f"
 done
 
