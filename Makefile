@@ -62,7 +62,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb demo bench clean help FORCE
+.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb check-vm-package demo bench clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -245,6 +245,10 @@ deb-modules: driver
 ## check-deb: build all packages, look into them, build the modules by DKMS for the kernels whose headers are here
 check-deb: all
 	$(Q)MAKE='$(MAKE)' tests/run.sh $(B) tests/install/packages.sh
+
+## check-vm-package: install the modules by their packages in a machine of its own
+check-vm-package: vm-programs
+	$(Q)MAKE='$(MAKE)' tests/vm/package.sh $(VERSION) $(B)
 
 ## demo: install what is missing, make a checkpoint, stream it (SIZE=4G, MODEL=path)
 demo:

@@ -162,6 +162,7 @@ def run_lane(name, options):
         if not shutil.which(machine.QEMU):
             raise Missing(f"no {machine.QEMU} (Debian: qemu-system-x86)")
         build = pathlib.Path(options.build).resolve()
+        lane.files = [f.replace("@build@", str(build)) for f in lane.files]
         kernel = kernel_for(lane.kernel)
         if options.no_modules:
             lane.modules = ""
