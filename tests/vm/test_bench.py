@@ -131,6 +131,16 @@ def _():
     return "" if counts[1] == 1 else f"{counts}"
 
 
+@check("what was asked for at the end of time is shown, and is no fault of its own")
+def _():
+    result = verdict.Verdict(FakeLane())
+    result.console_line("[    1.0] waiting")
+    result.begin_autopsy()
+    result.console_line("[    2.0] Call Trace:")
+    lines, counts = result.report("no end after 9 s")
+    return "" if counts == [1, 1, 0] and "#   [    2.0] Call Trace:" in lines else f"{counts} {lines}"
+
+
 @check("a trace tells reads' data addresses from others")
 def _():
     text = """1@2.3:pci_nvme_io_cmd cid 1 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'

@@ -116,6 +116,7 @@ def serve(vm, result, run, lane, options):
 
     def autopsy():
         """Have the kernel print what its tasks wait for, before the machine is ended."""
+        result.begin_autopsy()
         for key in "lw":
             vm.monitor.command("chardev-send-break", {"id": "console"})
             vm.sockets["console"].sendall(key.encode())

@@ -61,6 +61,11 @@ class Verdict:
     def __init__(self, lane):
         self.lane, self.console, self.frames, self.done = lane, [], [], False
         self.frame, self.lines, self.owner = None, [], []
+        self.autopsy = None
+
+    def begin_autopsy(self):
+        """Time is up: what the kernel prints from here was asked for, and tells where it stands."""
+        self.autopsy = len(self.console)
 
     def console_line(self, line):
         """A line of the kernel's log, and which test was running."""
@@ -127,12 +132,16 @@ class Verdict:
             if frame.status is None:
                 self._close(frame.name, add)
         if ended or not self.done:
-            last = "\n".join(f"#   {text}" for text in self.console[-15:])
-            out.append(f"# the kernel's last lines:\n{last}")
+            at = len(self.console) if self.autopsy is None else self.autopsy
+            out.append("# the kernel's last lines:")
+            out += [f"#   {text}" for text in self.console[max(0, at - 15):at]]
+            if at < len(self.console):
+                out.append("# what its CPUs and its blocked tasks do:")
+                out += [f"#   {text}" for text in self.console[at:at + 200]]
             add(False, f"the guest ran to its end: {ended or 'it stopped before'}", "")
         else:
             add(True, "the guest ran to its end", "")
-        found = faults(self.console, self.lane.allow)
+        found = faults(self.console[:self.autopsy], self.lane.allow)
         for at, excerpt in found:
             out.append(f"# kernel log, line {at}, during {self.owner[at - 1]}:")
             out += [f"#   {text}" for text in excerpt]
