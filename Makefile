@@ -62,7 +62,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb check-vm-package demo bench clean help FORCE
+.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb check-vm-package uapi-doc demo bench clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -249,6 +249,11 @@ check-deb: all
 ## check-vm-package: install the modules by their packages in a machine of its own
 check-vm-package: vm-programs
 	$(Q)MAKE='$(MAKE)' tests/vm/package.sh $(VERSION) $(B)
+
+## uapi-doc: make Documentation/uapi.rst, and the constants for syzkaller, from the ABI's header
+uapi-doc:
+	$(Q)tests/uapi_header.py rst >Documentation/uapi.rst
+	$(Q)tests/uapi_header.py const >tests/fuzz/syzkaller/dev_penstock.txt.const
 
 ## demo: install what is missing, make a checkpoint, stream it (SIZE=4G, MODEL=path)
 demo:

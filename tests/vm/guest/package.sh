@@ -7,7 +7,9 @@
 
 # busybox has applets of these names, which are not meant: a link, and its shell takes them first.
 for program in dash dpkg dpkg-deb dpkg-split ldconfig modprobe depmod udevadm groupadd; do
-	[ -x "/bin/$program" ] && [ ! -L "/bin/$program" ] || skip_all "no $program on the host"
+	if [ ! -x "/bin/$program" ] || [ -L "/bin/$program" ]; then
+		skip_all "no $program on the host"
+	fi
 done
 if [ -z "${UNDER_DASH:-}" ]; then
 	ln -sf dash /bin/sh
@@ -25,7 +27,7 @@ for package in passwd kmod; do
 done >/var/lib/dpkg/status
 : >/var/lib/dpkg/available
 ln -sf udevadm /bin/systemd-udevd
-verdict 'udev runs' "$(systemd-udevd --daemon >/run/udevd.log 2>&1 && udevadm control --ping || cat /run/udevd.log)"
+verdict 'udev runs' "$(if ! systemd-udevd --daemon >/run/udevd.log 2>&1 || ! udevadm control --ping; then cat /run/udevd.log; fi)"
 
 verdict 'modules do not install without what they need' \
 	"$(dpkg -i /files/penstock-modules.deb >/dev/null 2>&1 && echo 'they did')"
