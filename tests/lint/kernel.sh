@@ -64,4 +64,14 @@ probed() { grep -ohE '^(probe|exported) [A-Z0-9_]+' driver/conftest.sh | awk '$2
 asked() { grep -ohE 'PENSTOCK_HAVE_[A-Z0-9_]+' driver/compat.h | sed 's/PENSTOCK_HAVE_//' | grep -vx PEERS | sort -u; }
 verdict 'each probe is used, each one used is there' < <(diff <(probed) <(asked) |
 	sed -n 's/^</not used:/p; s/^>/no such probe:/p')
+
+# The manual of the module has each option, each tracepoint, each line of debugfs.
+names() {
+	sed -nE 's/^module_param(_named)?\((\w+),.*/\2/p' driver/*.c
+	sed -nE 's/^TRACE_EVENT\((\w+),/\1/p; s/^DEFINE_EVENT\(\w+, (\w+),/\1/p' driver/trace.h
+	sed -nE 's/^\s*\[PENSTOCK_OBJECT_\w+\] = "(\w+)",/\1/p' driver/stats.c
+}
+verdict 'the manual has each option, tracepoint and object' < <(names | while read -r name; do
+	grep -q "\`\`$name\`\`" Documentation/module.rst || echo "$name is not in Documentation/module.rst"
+done)
 finish
