@@ -231,10 +231,10 @@ static const struct penstock_mem_ops alloc_ops = {
 /* Zeroed pages of up to *@order, which is lowered to what there was. */
 static struct page *alloc_block(int node, unsigned int *order)
 {
-	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_COMP | __GFP_NOWARN;
+	gfp_t gfp = GFP_USER | __GFP_ACCOUNT | __GFP_ZERO | __GFP_COMP | __GFP_NOWARN;
 	struct page *page;
 
-	/* As the caller's memory policy says; a node that he named is meant. */
+	/* Within the caller's cpuset, and as his memory policy says; a node that he named is meant. */
 	if (node != NUMA_NO_NODE)
 		gfp |= __GFP_THISNODE;
 	for (;;) {

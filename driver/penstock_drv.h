@@ -41,6 +41,7 @@
  *   mmap_lock                     page faults come in with it
  *   mem->lock (mutex)             mem->{regions,dead,releasing,dmabuf}; no user access under it
  *   peer->lock (mutex)            peer->mems
+ *   a dma-buf's reservation lock  revocation; what dma-buf calls in it takes none of ours
  *   i_mmap_rwsem                  unmap_mapping_range()
  *   region->state_lock (spin)     region->dead; taken with interrupts off
  *   open->event_lock (spin)       the ring of events; taken with interrupts off
