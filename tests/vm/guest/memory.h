@@ -99,6 +99,19 @@ static inline long pinned_pages(void)
 	return proc_value("/proc/self/status", "VmPin") / (long long)(PAGE / KIB);
 }
 
+/* A ring that is closed gives its buffers back soon, not at once. */
+static inline bool pinned_returns_to(long pages)
+{
+	double end = now() + 10;
+
+	while (pinned_pages() != pages && now() < end)
+		usleep(20000);
+	if (pinned_pages() == pages)
+		return true;
+	printf("# %ld pages are charged, %ld were\n", pinned_pages(), pages);
+	return false;
+}
+
 /* ---- commands ---- */
 
 static inline int region_pin(int node, const void *addr, uint64_t len, struct penstock_region_pin *pin)
