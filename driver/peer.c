@@ -171,56 +171,40 @@ struct penstock_peer *penstock_peer_register(const struct penstock_peer_ops *ops
 }
 EXPORT_SYMBOL_GPL(penstock_peer_register);
 
-/* A memory of the peer, with a reference where that is possible; NULL: there is none left. */
-static struct penstock_mem *peer_first_mem(struct penstock_peer *peer, bool *held)
+/*
+ * A memory of the peer; NULL: there is none left. @held: with a reference, else somebody gives it back, and it is not
+ * to be looked into. @departures: as of now.
+ */
+static struct penstock_mem *peer_first_mem(struct penstock_peer *peer, bool *held, u32 *departures)
 {
 	struct penstock_mem *mem;
 
 	mutex_lock(&peer->lock);
 	mem = list_first_entry_or_null(&peer->mems, struct penstock_mem, peer_node);
 	*held = mem && penstock_mem_tryget(mem);
+	*departures = peer->departures;
 	mutex_unlock(&peer->lock);
 	return mem;
-}
-
-static bool peer_is_idle(struct penstock_peer *peer)
-{
-	bool idle;
-
-	mutex_lock(&peer->lock);
-	idle = !peer->creating;
-	mutex_unlock(&peer->lock);
-	return idle;
-}
-
-/* @mem is being given back by somebody else: true when it has left. It is not looked into, it may be freed. */
-static bool peer_has_left(struct penstock_peer *peer, const struct penstock_mem *mem)
-{
-	bool left;
-
-	mutex_lock(&peer->lock);
-	left = list_first_entry_or_null(&peer->mems, struct penstock_mem, peer_node) != mem;
-	mutex_unlock(&peer->lock);
-	return left;
 }
 
 void penstock_peer_suspend(struct penstock_peer *peer, u32 reason)
 {
 	struct penstock_mem *mem;
+	u32 departures;
 	bool held;
 
 	trace_penstock_peer_remove(peer, reason);
 	mutex_lock(&peer->lock);
 	peer->dead = reason;
 	mutex_unlock(&peer->lock);
-	wait_event(peer->idle, peer_is_idle(peer));
+	wait_event(peer->idle, !READ_ONCE(peer->creating));
 
-	while ((mem = peer_first_mem(peer, &held))) {
+	while ((mem = peer_first_mem(peer, &held, &departures))) {
 		if (held) {
 			penstock_mem_revoke(mem, reason);
 			penstock_mem_put(mem);
 		} else {
-			wait_event(peer->idle, peer_has_left(peer, mem));
+			wait_event(peer->idle, READ_ONCE(peer->departures) != departures);
 		}
 	}
 }
@@ -273,6 +257,7 @@ void penstock_peer_leave(struct penstock_mem *mem)
 	peer_user_uncharge(mem);
 	mutex_lock(&peer->lock);
 	list_del_init(&mem->peer_node);
+	WRITE_ONCE(peer->departures, peer->departures + 1);
 	mutex_unlock(&peer->lock);
 	/* The memory's reference on the peer is put with the memory. */
 	wake_up_all(&peer->idle);
@@ -293,23 +278,16 @@ int penstock_provider_register(const struct penstock_peer_ops *ops)
 }
 EXPORT_SYMBOL_GPL(penstock_provider_register);
 
-static bool provider_is_idle(void)
-{
-	bool idle;
-
-	mutex_lock(&penstock_peers_lock);
-	idle = !provider_users;
-	mutex_unlock(&penstock_peers_lock);
-	return idle;
-}
-
 void penstock_provider_unregister(const struct penstock_peer_ops *ops)
 {
 	mutex_lock(&penstock_peers_lock);
 	if (provider == ops)
 		provider = NULL;
 	mutex_unlock(&penstock_peers_lock);
-	wait_event(provider_idle, provider_is_idle());
+	wait_event(provider_idle, !READ_ONCE(provider_users));
+	/* All that the last one did is done: it held the lock when it counted itself out. */
+	mutex_lock(&penstock_peers_lock);
+	mutex_unlock(&penstock_peers_lock);
 }
 EXPORT_SYMBOL_GPL(penstock_provider_unregister);
 
@@ -435,7 +413,7 @@ static struct penstock_peer *peer_begin_create(u32 id, u32 *reason)
 			found = ERR_PTR(-EOPNOTSUPP);
 		} else {
 			kref_get(&peer->ref);
-			peer->creating++;
+			WRITE_ONCE(peer->creating, peer->creating + 1);
 			found = peer;
 		}
 		mutex_unlock(&peer->lock);
@@ -448,7 +426,7 @@ static struct penstock_peer *peer_begin_create(u32 id, u32 *reason)
 static void peer_end_create(struct penstock_peer *peer)
 {
 	mutex_lock(&peer->lock);
-	peer->creating--;
+	WRITE_ONCE(peer->creating, peer->creating - 1);
 	mutex_unlock(&peer->lock);
 	wake_up_all(&peer->idle);
 	penstock_peer_put(peer);
@@ -490,7 +468,7 @@ static struct penstock_mem *region_peer_by_address(struct penstock_region_peer *
 	mutex_lock(&penstock_peers_lock);
 	ops = provider;
 	if (ops)
-		provider_users++;
+		WRITE_ONCE(provider_users, provider_users + 1);
 	mutex_unlock(&penstock_peers_lock);
 	if (!ops) {
 		cmd->out_reason = PENSTOCK_REASON_NO_PROVIDER;
@@ -498,7 +476,7 @@ static struct penstock_mem *region_peer_by_address(struct penstock_region_peer *
 	}
 	mem = ops->create(NULL, want, &cmd->out_reason);
 	mutex_lock(&penstock_peers_lock);
-	provider_users--;
+	WRITE_ONCE(provider_users, provider_users - 1);
 	mutex_unlock(&penstock_peers_lock);
 	wake_up_all(&provider_idle);
 	return mem;

@@ -490,9 +490,10 @@ struct penstock_peer_ops {
  * @len: bytes
  * @flags: PENSTOCK_PEER_F_*
  * @reason: why no region can be had, or 0
- * @lock: protects @mems, @dead and @creating
+ * @lock: protects @mems, @dead, @creating and @departures
  * @mems: memories of it that are not given back
  * @creating: calls of ops->create() under way
+ * @departures: memories that have left @mems, ever
  * @idle: woken when @creating or @mems shrinks
  * @dead: no new ones: PENSTOCK_REASON_* or 0
  * @priv: the provider's own
@@ -507,9 +508,10 @@ struct penstock_peer {
 	u64 len;
 	u32 flags;
 	u32 reason;
-	struct mutex lock;		/* mems, dead, creating */
+	struct mutex lock;		/* mems, dead, creating, departures */
 	struct list_head mems;
 	u32 creating;
+	u32 departures;
 	wait_queue_head_t idle;
 	u32 dead;
 	void *priv;
