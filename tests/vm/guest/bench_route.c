@@ -13,7 +13,7 @@
  */
 #include "guest.h"
 
-#define ROUNDS	5
+#define ROUNDS	9
 #define MAX_LEN	(4U << 20)
 
 enum route { DIRECT_BAR, MAPPED_BAR, DIRECT_HOST, FIXED_HOST, NR_ROUTES };
@@ -186,7 +186,7 @@ static void bench_reads(void)
 {
 	for (uint32_t len = 4096; len <= MAX_LEN; len *= 4) {
 		double v[NR_ROUTES][ROUNDS];
-		int nr = len >= (1U << 20) ? 16 : 64;
+		int nr = len >= (1U << 20) ? 32 : 64;
 
 		for (int round = 0; round < ROUNDS; round++)
 			for (int r = 0; r < NR_ROUTES; r++)

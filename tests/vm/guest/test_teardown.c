@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <sys/poll.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include "guest.h"
 
 #define TEARDOWN	"busybox sh /tests/teardown.sh"
@@ -28,7 +29,7 @@ static const char *const route_names[] = { "uring into host", "uring into BAR", 
 	"O_DIRECT into a mapped BAR" };
 
 /* What the worker itself does once its reads are in flight. */
-enum act { ACT_REAP, ACT_MUNMAP, ACT_CLOSE_RING, ACT_FREE, ACT_FREE_WAIT, ACT_CLOSE_NODE, ACT_PAUSE };
+enum act { ACT_REAP, ACT_REAP_EVENT, ACT_MUNMAP, ACT_CLOSE_RING, ACT_FREE, ACT_FREE_WAIT, ACT_CLOSE_NODE, ACT_PAUSE };
 
 struct worker {
 	enum route route;
@@ -187,7 +188,7 @@ static void worker_event(struct worker *w, struct report *r)
 	struct pollfd p = { .fd = w->node, .events = POLLIN };
 	struct penstock_event event;
 
-	while (poll(&p, 1, 2000) == 1 && read(w->node, &event, sizeof(event)) == sizeof(event))
+	while (poll(&p, 1, LIMIT_S * 1000) == 1 && read(w->node, &event, sizeof(event)) == sizeof(event))
 		if (event.event == PENSTOCK_EVENT_REVOKED && event.region_id == w->region) {
 			r->revoked_reason = event.reason;
 			return;
@@ -239,6 +240,9 @@ static void worker_run(enum route route, enum act act, int ready, int result)
 			for (;;)
 				pause();
 		case ACT_REAP:
+			worker_reap(&w, &r);
+			break;
+		case ACT_REAP_EVENT:
 			worker_reap(&w, &r);
 			worker_event(&w, &r);
 			break;
@@ -311,8 +315,8 @@ static long object(const char *name)
 	return at ? strtol(at + strlen(name), NULL, 10) : -1;
 }
 
-static const char *const objects[] = { "opens", "regions", "memories", "targets", "dmabufs", "reads_in_flight", "host_pages", "pinned_pages",
-	"peer_bytes" };
+static const char *const objects[] = { "opens", "regions", "memories", "targets", "dmabufs", "reads_in_flight",
+	"host_pages", "pinned_pages", "peer_bytes" };
 
 static bool all_given_back(void)
 {
@@ -428,9 +432,11 @@ struct outer {
 	const char *path;	/* written to, or NULL: @command is run */
 	const char *text;
 	const char *command;
+	const char *prepare;	/* command to be run before the reads, or NULL */
 	bool peer;		/* takes the peer away */
 	bool drive;		/* takes the drive away */
 	bool harmless;		/* reads end well */
+	bool slow;		/* takes as long as the drive's timeout: two routes are enough */
 	const char *restore;	/* command that brings back what was taken away */
 	unsigned int reason;	/* of the event, or 0 */
 };
@@ -449,6 +455,7 @@ static bool good_outer(const struct outer *o, enum route route, const struct rep
 			return all && event && r->nr_good >= 1 && (r->first_bad == -ENODEV || !r->nr_bad);
 		return all && event && r->nr_good == NR_READS;
 	}
+	/* They may have ended before, or be repeated when the drive's driver has reset it. */
 	if (o->drive)
 		return all;
 	return r->nr_good == NR_READS;
@@ -461,8 +468,12 @@ static void case_outer(const struct outer *o)
 		struct run run;
 		double begin;
 		int ret = 0;
-		bool ok = run_start(&run, route, ACT_REAP);
+		bool ok;
 
+		if (o->slow && route != DIRECT_BAR && route != IOCTL_HOST)
+			continue;
+		ok = !o->prepare || !system(o->prepare);
+		ok = ok && run_start(&run, route, o->peer && route_is_bar(route) ? ACT_REAP_EVENT : ACT_REAP);
 		begin = now();
 		if (ok)
 			ret = o->path ? put_file(o->path, o->text) : system(o->command);
@@ -482,6 +493,41 @@ static void case_outer(const struct outer *o)
 			ok = false;
 		}
 		tap(ok, "%s, %s", o->name, route_names[route]);
+	}
+}
+
+static int rmmod(void)
+{
+	return syscall(SYS_delete_module, "penstock", O_NONBLOCK) ? -errno : 0;
+}
+
+/* Not while reads are in flight; at once when their process is gone. */
+static void case_rmmod(void)
+{
+	for_each_route(route) {
+		struct run run;
+		double begin;
+		int early, late;
+		bool ok = run_start(&run, route, ACT_PAUSE);
+
+		early = rmmod();
+		kill(run.pid, SIGKILL);
+		waitpid(run.pid, NULL, 0);
+		close(run.ready);
+		close(run.result);
+		begin = now();
+		/* The exit of a ring closes the node, and waits for its reads, in a worker. */
+		while ((late = rmmod()) && now() - begin < LIMIT_S)
+			usleep(1000);
+		if (early != -EAGAIN && early != -EBUSY) {
+			printf("# with reads in flight: %d\n", early);
+			ok = false;
+		}
+		if (late || system(TEARDOWN " insmod")) {
+			printf("# afterwards: %d\n", late);
+			ok = false;
+		}
+		tap(ok, "rmmod, %s", route_names[route]);
 	}
 }
 
@@ -525,6 +571,8 @@ int main(int argc, char **argv)
 		case_self("REGION_FREE waits", ACT_FREE_WAIT, good_free_wait);
 	if (wanted(argc, argv, "kill"))
 		case_kill();
+	if (wanted(argc, argv, "rmmod"))
+		case_rmmod();
 	if (wanted(argc, argv, "controller-reset"))
 		case_controller_reset();
 	if (strcmp(peer_addr, "-") && wanted(argc, argv, "unbind"))
@@ -535,9 +583,14 @@ int main(int argc, char **argv)
 			   .reason = PENSTOCK_REASON_RESET });
 	if (strcmp(peer_addr, "-") && wanted(argc, argv, "peer-del"))
 		case_outer(&(struct outer) { .name = "device_del of the peer", .command = TEARDOWN " peer-del",
-			   .peer = true, .restore = TEARDOWN " peer-add", .reason = PENSTOCK_REASON_UNBOUND });
+			   .prepare = TEARDOWN " slow", .peer = true, .restore = TEARDOWN " peer-add",
+			   .reason = PENSTOCK_REASON_UNBOUND });
 	if (wanted(argc, argv, "drive-del"))
 		case_outer(&(struct outer) { .name = "device_del of the drive", .command = TEARDOWN " drive-del",
-			   .drive = true, .restore = TEARDOWN " drive-add" });
+			   .prepare = TEARDOWN " slow", .drive = true, .restore = TEARDOWN " drive-add" });
+	if (wanted(argc, argv, "drive-silent"))
+		case_outer(&(struct outer) { .name = "the drive is silent", .command = TEARDOWN " drive-silent",
+			   .prepare = TEARDOWN " slow", .drive = true, .slow = true,
+			   .restore = TEARDOWN " drive-wake" });
 	return tap_done();
 }
