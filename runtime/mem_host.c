@@ -141,7 +141,7 @@ static int too_much(size_t len, int code, struct penstock_error *err)
 
 int penstock_mem_alloc(size_t len, int numa_node, int no_huge, struct penstock_mem *m, struct penstock_error *err)
 {
-	struct penstock_mem got = { 0 };
+	struct penstock_mem got = { .ops = &penstock_mem_host, .mapped = true, .drv = -1, .peer_off = UINT64_MAX };
 	int ret;
 
 	if (!len)
@@ -180,11 +180,19 @@ int penstock_mem_alloc(size_t len, int numa_node, int no_huge, struct penstock_m
 	return 0;
 }
 
-void penstock_mem_free(struct penstock_mem *m)
+static int host_alloc(const struct penstock_mem_source *s, size_t len, struct penstock_mem *m,
+		      struct penstock_error *err)
 {
-	if (!m || !m->base)
-		return;
-	munmap(m->base, m->len);
-	m->base = NULL;
-	m->len = 0;
+	return penstock_mem_alloc(len, s->numa_node, s->no_huge, m, err);
 }
+
+static void host_free(struct penstock_mem *m)
+{
+	munmap(m->base, m->len);
+}
+
+const struct penstock_mem_ops penstock_mem_host = {
+	.name = "host",
+	.alloc = host_alloc,
+	.free = host_free,
+};

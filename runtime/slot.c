@@ -43,7 +43,7 @@ uint32_t penstock_arena_max_slots(const struct penstock_arena *a)
 	return a->max_segments * a->per_segment;
 }
 
-int penstock_arena_grow(struct penstock_arena *a, uint32_t slots, int numa_node, int no_huge,
+int penstock_arena_grow(struct penstock_arena *a, uint32_t slots, const struct penstock_mem_source *source,
 			uint32_t *segment, struct penstock_error *err)
 {
 	uint32_t nr = (uint32_t)penstock_min_u64(slots, a->per_segment);
@@ -56,7 +56,7 @@ int penstock_arena_grow(struct penstock_arena *a, uint32_t slots, int numa_node,
 	if (i == a->max_segments)
 		return penstock_err(err, -ENOSPC, "grow the cache: all %u segments are in use", a->max_segments);
 	s = &a->segments[i];
-	rc = penstock_mem_alloc(nr * a->slot_bytes, numa_node, no_huge, &s->mem, err);
+	rc = penstock_mem_get(source, nr * a->slot_bytes, &s->mem, err);
 	if (rc)
 		return rc;
 	s->nr_slots = nr;
@@ -72,7 +72,6 @@ void penstock_arena_shrink(struct penstock_arena *a, uint32_t segment)
 
 	a->nr_slots -= s->nr_slots;
 	penstock_mem_free(&s->mem);
-	s->mem.base = NULL;
 	s->nr_slots = 0;
 	s->dying = false;
 }

@@ -47,10 +47,11 @@ void penstock_arena_destroy(struct penstock_arena *a);
 uint32_t penstock_arena_max_slots(const struct penstock_arena *a);
 /**
  * penstock_arena_grow() - map one more segment of up to @slots slots
+ * @source: of its memory
  * @segment: receives its number
- * Return: 0; -ENOSPC all segments are there; -ENOMEM with text.
+ * Return: 0; -ENOSPC all segments are there; -ENOMEM and others of the source, with text.
  */
-int penstock_arena_grow(struct penstock_arena *a, uint32_t slots, int numa_node, int no_huge,
+int penstock_arena_grow(struct penstock_arena *a, uint32_t slots, const struct penstock_mem_source *source,
 			uint32_t *segment, struct penstock_error *err);
 /** penstock_arena_shrink() - unmap a segment; its buffer must be unregistered */
 void penstock_arena_shrink(struct penstock_arena *a, uint32_t segment);
@@ -59,6 +60,12 @@ static inline void *penstock_arena_slot(const struct penstock_arena *a, uint32_t
 {
 	return (char *)a->segments[slot / a->per_segment].mem.base +
 	       (uint64_t)(slot % a->per_segment) * a->slot_bytes;
+}
+
+/** penstock_arena_mem() - the memory that a slot lies in */
+static inline const struct penstock_mem *penstock_arena_mem(const struct penstock_arena *a, uint32_t slot)
+{
+	return &a->segments[slot / a->per_segment].mem;
 }
 
 /** penstock_arena_buf() - registered buffer of a slot, or -1 */

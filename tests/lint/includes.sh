@@ -17,12 +17,14 @@ ring            : api base store drv liburing
 mem             : api base drv numa
 tune            : api base store ring mem
 slot            : api base mem
+canary          : api base
+route           : api base store ring mem drv canary
 policy          : api base
 predict         : api base
 cache           : api base policy
-stream          : api base store index plan ring mem tune slot policy predict cache
+stream          : api base store index plan ring mem drv route tune slot policy predict cache
 launch          : api base kabi
-ctx             : api base store index plan ring mem tune slot policy predict cache stream launch kabi
+ctx             : api base store index plan ring mem drv canary route tune slot policy predict cache stream launch kabi
 kabi            : api
 kernels         : api kabi simd
 decoder         : api kabi
