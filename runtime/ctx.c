@@ -46,16 +46,6 @@ static int check_options(const struct penstock_options *o, struct penstock_error
 		return penstock_err(err, -EINVAL, "options of %zu bytes, this library has %zu", o->size, sizeof(*o));
 	if (o->flags & ~known)
 		return penstock_err(err, -EINVAL, "flags 0x%x, known are 0x%x", o->flags, known);
-	if (o->device && strcmp(o->device, "host")) {
-		if (!strncmp(o->device, "cuda", 4))
-			return penstock_err(err, -EOPNOTSUPP, "device %s: this build computes on the host only",
-					    o->device);
-		return penstock_err(err, -EINVAL, "device %s: there is \"host\"", o->device);
-	}
-	if (o->route && strcmp(o->route, "auto") && strcmp(o->route, "host"))
-		return penstock_err(err, !strcmp(o->route, "direct") || !strcmp(o->route, "mapped") ||
-				    !strcmp(o->route, "bounce") ? -EOPNOTSUPP : -EINVAL,
-				    "route %s: device host has \"host\"", o->route);
 	if (o->policy && penstock_policy_kind(o->policy) < 0)
 		return penstock_err(err, -EINVAL, "policy %s: there are \"lru\" and \"lfu\"", o->policy);
 	if (o->queue_depth > DEPTH_MOST)
@@ -71,7 +61,8 @@ static int open_ring(struct penstock_ctx *ctx, struct penstock_error *err)
 	uint32_t most = ctx->fixed_depth ? ctx->depth : DEPTH_MOST;
 	int rc;
 
-	rc = penstock_ring_open(ctx->flags & PENSTOCK_F_NO_URING ? &penstock_ring_pread : NULL, most, &ctx->ring, err);
+	rc = penstock_ring_open_drv(ctx->flags & PENSTOCK_F_NO_URING ? &penstock_ring_pread : NULL, ctx->drv, most,
+				    &ctx->ring, err);
 	if (rc)
 		return rc;
 	snprintf(ctx->io_reason, sizeof(ctx->io_reason), "%s",
@@ -105,6 +96,7 @@ static int open_alive(struct penstock_ctx *ctx, struct penstock_error *err)
 static void destroy(struct penstock_ctx *ctx)
 {
 	penstock_ring_close(ctx->ring);
+	penstock_ctx_close_device(ctx);
 	free(ctx->reads);
 	free(ctx->bufs_used);
 	if (ctx->alive)
@@ -134,7 +126,8 @@ int penstock_open(const struct penstock_options *opts, struct penstock_ctx **out
 	pthread_cond_init(&ctx->kicked, NULL);
 	ctx->flags = opts->flags;
 	ctx->policy = penstock_policy_kind(opts->policy ? opts->policy : "lru");
-	ctx->numa_node = opts->numa_node;
+	ctx->drv = -1;
+	ctx->stage.buf = -1;
 	ctx->cache_bytes = opts->cache_bytes;
 	ctx->fixed_depth = opts->queue_depth != 0;
 	ctx->fixed_split = opts->split_bytes != 0;
@@ -144,6 +137,8 @@ int penstock_open(const struct penstock_options *opts, struct penstock_ctx **out
 	ctx->log_arg = opts->log_arg;
 	ctx->page_why = "no slots yet";
 	rc = open_alive(ctx, err);
+	if (!rc)
+		rc = penstock_ctx_open_device(ctx, opts, err);
 	if (!rc)
 		rc = open_ring(ctx, err);
 	if (!rc) {
@@ -263,15 +258,46 @@ static void direct_status(struct penstock_ctx *ctx, struct penstock_status *s)
 	s->direct_reason = ctx->direct_reason;
 }
 
+/* "mixed" where models differ; before there is one, what could be. */
+static const char *route_status(const struct penstock_ctx *ctx)
+{
+	const struct penstock_model *m = ctx->models;
+
+	if (!m)
+		return ctx->drv < 0 ? "host" : "none";
+	for (const struct penstock_model *o = m->next; o; o = o->next)
+		if (o->route != m->route)
+			return "mixed";
+	return penstock_route_name(m->route);
+}
+
+static void routes_status(const struct penstock_ctx *ctx, struct penstock_status *s)
+{
+	for (uint32_t i = 0; i < PENSTOCK_ROUTES; i++) {
+		const struct penstock_route_verdict *v = &ctx->verdicts[i];
+
+		if (!v->examined)
+			continue;
+		s->routes[s->nr_routes++] = (struct penstock_route_status){
+			.name = penstock_route_name((enum penstock_route)i), .usable = !v->code,
+			.bytes_per_s = v->bytes_per_s, .reason = v->reason,
+		};
+	}
+}
+
 int penstock_status(struct penstock_ctx *ctx, struct penstock_status *status)
 {
-	struct penstock_status s = { .device = "host", .route = "host", .cache_mode = "cache" };
+	struct penstock_status s = { .cache_mode = "cache" };
 	int rc;
 
 	rc = penstock_ctx_check(ctx, NULL);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&ctx->lock);
+	s.device = ctx->device;
+	s.route = route_status(ctx);
+	s.route_reason = ctx->route_reason;
+	routes_status(ctx, &s);
 	s.io_engine = penstock_ring_name(ctx->ring);
 	s.io_reason = ctx->io_reason;
 	direct_status(ctx, &s);
@@ -285,7 +311,7 @@ int penstock_status(struct penstock_ctx *ctx, struct penstock_status *status)
 	s.split_bytes = ctx->split;
 	s.drive_bytes_per_s = ctx->drive_bytes_per_s;
 	s.drive_latency_ns = ctx->drive_latency_ns;
-	s.numa_node = ctx->numa_node;
+	s.numa_node = ctx->source.numa_node;
 	pthread_mutex_unlock(&ctx->lock);
 	return copy_out(status, &s, sizeof(s));
 }

@@ -149,7 +149,7 @@ static int register_buffer(struct penstock_ctx *ctx, void *arg)
 }
 
 /* Fixed buffers save pinning pages at every read; without one (memlock, no number left) reads are plain. */
-static void set_buffer(struct penstock_ctx *ctx, struct penstock_segment *s)
+void penstock_ctx_register(struct penstock_ctx *ctx, struct penstock_segment *s)
 {
 	struct buffer_call b = { .segment = s };
 
@@ -199,13 +199,13 @@ int penstock_class_grow(struct penstock_class *c, uint32_t slots, struct penstoc
 	while ((have = penstock_cache_slots(c->cache)) < slots) {
 		struct penstock_segment *s;
 		uint32_t seg;
-		int rc = penstock_arena_grow(&c->arena, slots - have, ctx->numa_node,
-					     ctx->flags & PENSTOCK_F_NO_HUGE, &seg, err);
+		int rc = penstock_arena_grow(&c->arena, slots - have, &ctx->source, &seg, err);
 
 		if (rc)
 			return rc;
 		s = &c->arena.segments[seg];
-		set_buffer(ctx, s);
+		if (penstock_model_registers(c->model))
+			penstock_ctx_register(ctx, s);
 		pthread_mutex_lock(&ctx->lock);
 		if (!ctx->page_size || s->mem.page_size < ctx->page_size) {
 			ctx->page_size = s->mem.page_size;
@@ -279,7 +279,7 @@ static int probe_files(struct penstock_model *m, struct penstock_error *err)
 			penstock_ctx_log(m->ctx, PENSTOCK_LOG_WARN, "%s is read through the page cache: %s",
 					 s->files[i].path, s->files[i].why);
 	}
-	return 0;
+	return m->ctx->drv >= 0 ? penstock_model_targets(m, err) : 0;
 }
 
 static int take_budget(struct penstock_model *m, const struct penstock_model_options *opts, struct penstock_error *err)
@@ -315,6 +315,7 @@ void penstock_model_destroy(struct penstock_model *m)
 	free(m->classes);
 	free(m->class_layer);
 	free(m->align);
+	penstock_model_targets_drop(m);
 	penstock_index_close(m->index);
 	free(m);
 }
@@ -375,8 +376,8 @@ int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct
 		return rc;
 	}
 	m->dense_bytes -= penstock_min_u64(m->expert_bytes, m->dense_bytes);
-	if (ctx->numa_node < 0)
-		ctx->numa_node = penstock_mem_node_of_file(m->index->store.files[0].fd);
+	if (ctx->source.numa_node < 0)
+		ctx->source.numa_node = penstock_mem_node_of_file(m->index->store.files[0].fd);
 	pthread_mutex_lock(&ctx->admin);
 	pthread_mutex_lock(&ctx->lock);
 	rc = take_budget(m, opts, err);
@@ -385,11 +386,15 @@ int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct
 			m->file_base = o->file_base + o->index->store.nr_files;
 	pthread_mutex_unlock(&ctx->lock);
 	if (!rc)
+		rc = penstock_model_choose_route(m, err);
+	if (!rc)
 		rc = make_slots(m, err);
 	if (!rc)
 		rc = link_model(m, err);
 	if (!rc)
 		rc = penstock_model_tune(m, err);
+	if (!rc)
+		rc = penstock_model_stage(m, err);
 	if (rc)
 		penstock_model_shut(m);
 	penstock_ctx_admin_end(ctx);

@@ -30,6 +30,7 @@ static bool all_dead(const struct penstock_class *c, uint32_t seg)
 	return true;
 }
 
+/* On the ring's thread. */
 static void unregister(struct penstock_ctx *ctx, struct penstock_segment *s)
 {
 	if (s->buf < 0)
@@ -37,6 +38,17 @@ static void unregister(struct penstock_ctx *ctx, struct penstock_segment *s)
 	(void)penstock_ring_set_buffer(ctx->ring, (uint32_t)s->buf, NULL, 0);
 	ctx->bufs_used[s->buf / 64] &= ~(1ull << s->buf % 64);
 	s->buf = -1;
+}
+
+static int unregister_call(struct penstock_ctx *ctx, void *arg)
+{
+	unregister(ctx, arg);
+	return 0;
+}
+
+void penstock_ctx_unregister(struct penstock_ctx *ctx, struct penstock_segment *s)
+{
+	(void)penstock_progress_call(ctx, unregister_call, s);
 }
 
 void penstock_ctx_collect(struct penstock_ctx *ctx)

@@ -61,7 +61,7 @@ int penstock_measure(struct penstock_model *m, uint64_t window_ns, uint64_t *byt
 	t.depth = (uint32_t)penstock_min_u64(ctx->depth, 64);
 	t.split = (uint32_t)penstock_min_u64(ctx->split, 16u << 20);
 	pthread_mutex_unlock(&ctx->lock);
-	rc = penstock_tune_rate(&m->index->store, largest_file(&m->index->store), engine(ctx), ctx->numa_node,
+	rc = penstock_tune_rate(&m->index->store, largest_file(&m->index->store), engine(ctx), ctx->source.numa_node,
 				window_ns, &t, err);
 	if (rc)
 		return rc;
@@ -81,7 +81,7 @@ int penstock_model_tune(struct penstock_model *m, struct penstock_error *err)
 	/* with another model open reads may be in flight, counted in the split that they began with */
 	if (ctx->tuned || ctx->models != m || m->next || s->files[file].size < TUNE_LEAST_BYTES)
 		return 0;
-	rc = penstock_tune_drive(s, file, 0, s->files[file].size, engine(ctx), ctx->numa_node, 0, &t, err);
+	rc = penstock_tune_drive(s, file, 0, s->files[file].size, engine(ctx), ctx->source.numa_node, 0, &t, err);
 	if (rc)
 		return rc;
 	ctx->tuned = true;

@@ -24,7 +24,9 @@
 #include "err.h"
 #include "flow.h"
 #include "index.h"
+#include "mem_peer.h"
 #include "ring.h"
+#include "route.h"
 #include "slot.h"
 
 /* Reads of guesses that may be in flight at once, beyond the first: a demand waits for them. */
@@ -94,6 +96,8 @@ struct penstock_model {
 	struct penstock_model *next;
 	struct penstock_index *index;
 	uint32_t *align;		/* by file */
+	struct penstock_route_target *targets; /* by file; NULL without the driver */
+	enum penstock_route route;
 	uint32_t file_base;		/* ring's number of file 0 */
 	struct penstock_class *classes;
 	uint32_t nr_classes;
@@ -152,6 +156,14 @@ struct penstock_call {
 	struct penstock_call *next;
 };
 
+/* What was found out about a drive and the context's device. */
+struct penstock_pair {
+	dev_t dev;
+	uint32_t routes;		/* that were looked at, a bit each */
+	struct penstock_route_found found;
+	struct penstock_pair *next;
+};
+
 struct penstock_ctx {
 	pthread_mutex_t admin;
 	pthread_mutex_t lock;
@@ -165,7 +177,16 @@ struct penstock_ctx {
 	int broken;			/* the ring failed: every load fails with this */
 	uint32_t flags;
 	int policy;
-	int numa_node;
+	char device[32];
+	struct penstock_mem_source source; /* of slots */
+	struct penstock_drv_peer peer;	/* the device, if it is one */
+	int drv;			/* the driver's node, or -1 */
+	uint32_t routes;		/* that may be chosen, a bit each */
+	struct penstock_pair *pairs;	/* under admin, and the ring's thread's while it looks again */
+	struct penstock_mem canary;	/* of the device, to look again */
+	uint64_t polled_ns;		/* the ring's thread only: when events were last asked for */
+	bool look_again;		/* the ring's thread only: verdicts are void */
+	struct penstock_segment stage;	/* bounce: host memory, one place a read record */
 	uint64_t cache_bytes;
 	uint64_t seq;			/* marks of fetches */
 	uint32_t pins;			/* held by tickets, all queues */
@@ -195,6 +216,8 @@ struct penstock_ctx {
 	struct penstock_status status;
 	char io_reason[256];
 	char direct_reason[256];
+	char route_reason[256];
+	struct penstock_route_verdict verdicts[PENSTOCK_ROUTES]; /* of the model opened last */
 	void (*log)(void *arg, enum penstock_log_level level, const char *line);
 	void *log_arg;
 };
@@ -263,6 +286,13 @@ uint32_t penstock_class_slots(const struct penstock_model *m, const struct penst
  * Admin lock held, lock not. Return: 0; -ENOMEM, -ENOSPC.
  */
 int penstock_class_grow(struct penstock_class *c, uint32_t slots, struct penstock_error *err);
+/**
+ * penstock_ctx_register() - make a segment one of the ring's buffers
+ * A refusal (locked memory, no number left) is no failure: its reads are plain then. Admin lock held, lock not.
+ */
+void penstock_ctx_register(struct penstock_ctx *ctx, struct penstock_segment *s);
+/** penstock_ctx_unregister() - undo it; locks as above */
+void penstock_ctx_unregister(struct penstock_ctx *ctx, struct penstock_segment *s);
 /** penstock_ctx_set_files() - tell the ring all models' files; for penstock_progress_call() */
 int penstock_ctx_set_files(struct penstock_ctx *ctx, void *unused);
 /** penstock_model_shut() - take a model, linked or not, out of its context and destroy it. Admin lock held. */
@@ -274,6 +304,36 @@ void penstock_model_destroy(struct penstock_model *m);
  * No read may be in flight. Return: 0; -errno of the reads.
  */
 int penstock_model_tune(struct penstock_model *m, struct penstock_error *err);
+
+/* ---- ctx_device.c, ctx_route.c, stream_route.c: devices that are reached by a route ---- */
+
+/**
+ * penstock_ctx_open_device() - take device and route from the options
+ * Opens the driver's node where they need it. Return: 0; -EINVAL unknown; -EOPNOTSUPP, -ENODEV, -EACCES not here.
+ */
+int penstock_ctx_open_device(struct penstock_ctx *ctx, const struct penstock_options *o, struct penstock_error *err);
+void penstock_ctx_close_device(struct penstock_ctx *ctx);
+/** penstock_model_targets() - hand the files to the driver; aligns by what it wants. Return: 0; -ENOSPC. */
+int penstock_model_targets(struct penstock_model *m, struct penstock_error *err);
+void penstock_model_targets_drop(struct penstock_model *m);
+/**
+ * penstock_model_choose_route() - examine the model's drives, choose
+ * Admin lock held. Return: 0; -EREMOTEIO, -EOPNOTSUPP and others: no route that is allowed can be used, and why.
+ */
+int penstock_model_choose_route(struct penstock_model *m, struct penstock_error *err);
+/** penstock_model_stage() - staging, if its route needs it. No read of it is in flight. Return: 0; -errno. */
+int penstock_model_stage(struct penstock_model *m, struct penstock_error *err);
+/** penstock_model_registers() - are its slots of use as registered buffers? */
+bool penstock_model_registers(const struct penstock_model *m);
+/** penstock_model_pair() - the pair of one of its files and the device, as route.h wants it */
+void penstock_model_pair(const struct penstock_model *m, uint32_t file, struct penstock_route_pair *p);
+/** penstock_model_split() - largest read. With route direct a merged extent is one read. */
+uint32_t penstock_model_split(const struct penstock_model *m);
+/** penstock_device_poll() - hear what happened to the device; on the ring's thread. Lock not held. */
+void penstock_device_poll(struct penstock_ctx *ctx);
+/** penstock_device_judge() - final reads: copy from staging, ask the driver about those that did not reach the device */
+void penstock_device_judge(struct penstock_ctx *ctx, struct penstock_read *done);
+
 /** penstock_ctx_admin_end() - drop the admin lock; what died meanwhile is the ring's thread's to unmap */
 void penstock_ctx_admin_end(struct penstock_ctx *ctx);
 /**

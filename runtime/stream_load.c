@@ -186,11 +186,26 @@ void penstock_load_forget(struct penstock_load *ld)
 /* May another read of a guess be submitted? A demand that comes now would wait for what is in flight. */
 static bool guess_allowed(const struct penstock_ctx *ctx)
 {
-	uint64_t most = ctx->drive_bytes_per_s / (1000000000u / PENSTOCK_GUESS_NS);
+	uint64_t most = ctx->drive_bytes_per_s / (1000000000u / PENSTOCK_GUESS_NS), next;
 
 	if (ctx->demand.head || ctx->demand_in_flight)
 		return false;
-	return !ctx->guess_in_flight || ctx->guess_bytes_in_flight + ctx->split <= most;
+	next = penstock_min_u64(penstock_model_split(ctx->guess.head->cls->model),
+				penstock_max_u64(ctx->split, ctx->guess.head->cls->slot_bytes));
+	return !ctx->guess_in_flight || ctx->guess_bytes_in_flight + next <= most;
+}
+
+/* By the model's route; each record has its place in the staging memory. */
+static void aim(struct penstock_ctx *ctx, const struct penstock_class *cls, uint32_t slot, struct penstock_read *r)
+{
+	const struct penstock_model *m = cls->model;
+	char *place = NULL;
+
+	if (m->route == PENSTOCK_ROUTE_BOUNCE) {
+		place = (char *)ctx->stage.mem.base + (uint64_t)(r - ctx->reads) * ctx->split;
+		r->buf = ctx->stage.buf;
+	}
+	penstock_route_aim(r, m->route, penstock_arena_mem(&cls->arena, slot), m->targets[r->file].info.id, place);
 }
 
 bool penstock_load_next_read(struct penstock_ctx *ctx, struct penstock_read *r)
@@ -198,20 +213,24 @@ bool penstock_load_next_read(struct penstock_ctx *ctx, struct penstock_read *r)
 	struct penstock_load *ld = ctx->demand.head;
 	const struct penstock_range *g;
 	struct penstock_class *cls;
+	uint32_t split;
 
 	if (!ld && ctx->guess.head && guess_allowed(ctx))
 		ld = ctx->guess.head;
 	if (!ld)
 		return false;
 	cls = ld->cls;
+	split = penstock_model_split(cls->model);
 	g = &ld->ranges[ld->next_range];
-	penstock_plan_read(g, ld->next_read, ctx->split, penstock_arena_slot(&cls->arena, ld->slot), r);
-	r->file += cls->model->file_base;
+	penstock_plan_read(g, ld->next_read, split, penstock_arena_slot(&cls->arena, ld->slot), r);
 	r->buf = penstock_arena_buf(&cls->arena, ld->slot);
+	if (cls->model->route != PENSTOCK_ROUTE_HOST)
+		aim(ctx, cls, ld->slot, r);
+	r->file += cls->model->file_base;
 	r->cookie = ld;
 	ld->outstanding++;
 	ld->outstanding_bytes += r->len;
-	if (++ld->next_read == penstock_plan_nr_reads(g->len, ctx->split)) {
+	if (++ld->next_read == penstock_plan_nr_reads(g->len, split)) {
 		ld->next_read = 0;
 		if (++ld->next_range == ld->nr_ranges)
 			dequeue(ld);

@@ -82,6 +82,8 @@ void penstock_progress_once(struct penstock_ctx *ctx, uint64_t timeout_ns)
 	struct penstock_read *reads, *done = NULL;
 	int rc;
 
+	if (ctx->drv >= 0)
+		penstock_device_poll(ctx);
 	pthread_mutex_lock(&ctx->lock);
 	/* a resize that is under way collects itself */
 	if (ctx->garbage && !pthread_mutex_trylock(&ctx->admin)) {
@@ -105,6 +107,8 @@ void penstock_progress_once(struct penstock_ctx *ctx, uint64_t timeout_ns)
 	/* the ring holds as many reads as there are records: nothing is left over */
 	penstock_ring_submit(ctx->ring, reads);
 	rc = penstock_ring_reap(ctx->ring, timeout_ns, &done);
+	if (ctx->drv >= 0)
+		penstock_device_judge(ctx, done);
 
 	pthread_mutex_lock(&ctx->lock);
 	ctx->sleeping = false;

@@ -167,6 +167,7 @@ size_t penstock_ticket_hits(const struct penstock_ticket *t)
 int penstock_ticket_slot(struct penstock_ticket *t, size_t index, struct penstock_slot *slot)
 {
 	struct penstock_class *cls = t->cls;
+	const struct penstock_mem *mem;
 	struct penstock_entry *e;
 	const char *base;
 	int rc;
@@ -187,8 +188,12 @@ int penstock_ticket_slot(struct penstock_ticket *t, size_t index, struct penstoc
 	slot->id = (int32_t)e->expert;
 	slot->nr_parts = cls->nr_parts;
 	slot->generation = penstock_cache_slot(cls->cache, e->slot)->generation;
-	for (uint32_t i = 0; i < cls->nr_parts; i++)
+	mem = penstock_arena_mem(&cls->arena, e->slot);
+	for (uint32_t i = 0; i < cls->nr_parts; i++) {
 		slot->ptr[i] = base + cls->loads[e->slot].part_off[i];
+		slot->peer_off[i] = mem->peer_off == UINT64_MAX ? PENSTOCK_NO_OFFSET :
+				    mem->peer_off + (uint64_t)((const char *)slot->ptr[i] - (const char *)mem->base);
+	}
 	pthread_mutex_unlock(&t->queue->ctx->lock);
 	return 0;
 }

@@ -47,8 +47,18 @@ TEST(unknown_options_are_refused)
 	o.device = "cuda:0";
 	EXPECT_EQ(-EOPNOTSUPP, penstock_open(&o, &ctx, &err));
 	o.device = NULL;
-	o.route = "direct";
+	o.route = "bounce";
 	EXPECT_EQ(-EOPNOTSUPP, penstock_open(&o, &ctx, &err));
+	EXPECT_HAS(err.text, "device host has");
+	if (access("/dev/penstock", F_OK)) {
+		o.route = "direct";
+		EXPECT_EQ(-ENODEV, penstock_open(&o, &ctx, &err));
+		EXPECT_HAS(err.text, "modprobe penstock");
+		o.device = "peer:0000:01:00.0";
+		EXPECT_EQ(-ENODEV, penstock_open(&o, &ctx, &err));
+		EXPECT_HAS(err.text, "modprobe penstock");
+		o.device = NULL;
+	}
 	o.route = NULL;
 	o.flags = 1u << 30;
 	EXPECT_EQ(-EINVAL, penstock_open(&o, &ctx, &err));

@@ -20,7 +20,8 @@
  *   ECANCELED  the request was cancelled
  *   ETIMEDOUT  the wait ended before the request did
  *   EOPNOTSUPP not on this machine, or not with this dtype
- *   ENODEV     no driver, no GPU
+ *   ENODEV     no driver, no GPU; or the device went away
+ *   EREMOTEIO  the drive cannot reach the peer, or its data does not arrive there
  *   EIO        the drive reported an error, retries included
  *   ENOMEM     out of memory
  *
@@ -70,8 +71,13 @@ enum penstock_log_level { PENSTOCK_LOG_ERR = 0, PENSTOCK_LOG_WARN, PENSTOCK_LOG_
  * struct penstock_options - how to open a context
  * @size: sizeof(struct penstock_options), set by the caller
  * @cache_bytes: budget for expert slots, all models and size classes together
- * @device: "host" or NULL
- * @route: "auto", "host" or NULL
+ * @device: "host" (NULL), or a PCI device whose memory the experts are read into by
+ *	the module penstock: "peer:DDDD:BB:DD.F", or "peer" where there is one only. The
+ *	host computes on its mapping, which raises SIGBUS when the device goes away
+ * @route: "auto" (NULL), or the one to take: "host"; with the module "direct" (the
+ *	module reads into its own memory, or the peer's), "mapped" (an ordinary read to
+ *	where that is mapped); for peers "bounce" (a read into host memory, then a copy).
+ *	"auto" is "host" for the host, and for a peer the fastest that can be used
  * @policy: eviction, "lru" (NULL) or "lfu"
  * @flags: PENSTOCK_F_*
  * @queue_depth: reads in flight; 0 = chosen by a short measurement at the first model
@@ -105,7 +111,8 @@ struct penstock_options {
  * @err: text of a failure, may be NULL
  *
  * Return: 0; -EINVAL unknown device, route, policy or flag; -EOPNOTSUPP device
- * or route not on this machine; -ENOMEM; -EAGAIN no thread.
+ * or route not on this machine; -ENODEV no module, no such peer; -EACCES the module's
+ * node; -ENOSPC the peer's memory is full; -ENOMEM; -EAGAIN no thread.
  */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_open(const struct penstock_options *opts,
 						   struct penstock_ctx **out,
@@ -151,7 +158,9 @@ struct penstock_model_options {
  * The index is read and checked against the files; no expert is read. Return: 0;
  * -ENOENT, -EACCES as open(2); -EBADMSG malformed; -ENODATA truncated; -EINVAL
  * no experts in it, or unknown architecture; -ENOSPC the budget is below two
- * layers' experts (the text has the number needed); -ENOMEM.
+ * layers' experts (the text has the number needed), or the peer's memory is full;
+ * -EREMOTEIO, -EOPNOTSUPP no route to the peer that may be taken can be used (the
+ * text says of each why); -ENOMEM.
  */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_model_open(struct penstock_ctx *ctx, const char *path,
 							 const struct penstock_model_options *opts,
@@ -405,6 +414,9 @@ PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_notify(struct penstock_ticket *t, 
  */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_next(struct penstock_ticket *t, uint64_t timeout_ns, size_t *index);
 
+/* No place in a peer's memory. */
+#define PENSTOCK_NO_OFFSET UINT64_MAX
+
 /**
  * struct penstock_slot - where an expert is
  * @id: expert id
@@ -412,12 +424,14 @@ PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_next(struct penstock_ticket *t, ui
  * @nr_parts: as in the layer's info, same order
  * @ptr: address of each part; parts are described by the layer's info. Alignment
  *	is that of the part's offset in its file
+ * @peer_off: where each part is in the peer's memory, bytes from its start; PENSTOCK_NO_OFFSET for the host
  */
 struct penstock_slot {
 	int32_t id;
 	uint32_t nr_parts;
 	uint64_t generation;
 	const void *ptr[PENSTOCK_MAX_PARTS];
+	uint64_t peer_off[PENSTOCK_MAX_PARTS];
 };
 
 /** penstock_ticket_slot() - entry @index. Return: 0; -EINVAL index; -EAGAIN not there yet. */
@@ -534,13 +548,23 @@ struct penstock_stats {
 
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_stats(struct penstock_ctx *ctx, struct penstock_stats *stats);
 
+#define PENSTOCK_MAX_ROUTES 4
+
+/** struct penstock_route_status - a route from the drives of the model opened last to the device */
+struct penstock_route_status {
+	const char *name;
+	uint32_t usable;		/* 0 or 1 */
+	uint64_t bytes_per_s;		/* measured at open; 0 = not measured */
+	const char *reason;		/* why not usable; "" */
+};
+
 /**
  * struct penstock_status - the path in use, and why no better one is; strings live as long as the context
  */
 struct penstock_status {
 	size_t size;
-	const char *device;		/* "host" */
-	const char *route;		/* "host" */
+	const char *device;		/* "host", "peer:0000:01:00.0" */
+	const char *route;		/* "host", "direct", "mapped", "bounce", "mixed", "none" (no model) */
 	const char *io_engine;		/* "io_uring", "pread" */
 	const char *io_reason;		/* why not io_uring, or which of its features are missing; "" = all used */
 	const char *direct;		/* "direct", "buffered", "mixed" */
@@ -554,6 +578,9 @@ struct penstock_status {
 	uint64_t drive_bytes_per_s;	/* measured at open at that depth and split; 0 = not measured */
 	uint64_t drive_latency_ns;	/* of a single read of 4 KiB; 0 = not measured */
 	int32_t numa_node;
+	uint32_t nr_routes;
+	const char *route_reason;	/* why this route: asked for, or the fastest of these; "" where none was chosen */
+	struct penstock_route_status routes[PENSTOCK_MAX_ROUTES]; /* those that were examined */
 };
 
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_status(struct penstock_ctx *ctx, struct penstock_status *status);

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The choice of a model's route: what each of its drives can do with the context's
+ * device is examined once and kept; a route must be good for all of them, and the
+ * slowest drive counts. Who asked for one route gets that or the reason why not.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream.h"
+#include "util.h"
+
+#define WINDOW_NS	20000000u
+
+static dev_t dev_of(const struct penstock_file *f)
+{
+	struct stat st;
+
+	return !fstat(f->fd, &st) && S_ISBLK(st.st_mode) ? st.st_rdev : f->dev;
+}
+
+static struct penstock_pair *pair_of(struct penstock_ctx *ctx, dev_t dev)
+{
+	struct penstock_pair *p = ctx->pairs;
+
+	while (p && p->dev != dev)
+		p = p->next;
+	return p;
+}
+
+/* The largest file on a drive says most about it. */
+static uint32_t largest_on(const struct penstock_store *s, dev_t dev)
+{
+	uint32_t best = UINT32_MAX;
+
+	for (uint32_t i = 0; i < s->nr_files; i++)
+		if (dev_of(&s->files[i]) == dev && (best == UINT32_MAX || s->files[i].size > s->files[best].size))
+			best = i;
+	return best;
+}
+
+/* What is known of a drive already counts until a PCI device comes or goes. */
+static int examine(struct penstock_model *m, dev_t dev, uint32_t generation, struct penstock_pair **out,
+		   struct penstock_error *err)
+{
+	struct penstock_ctx *ctx = m->ctx;
+	struct penstock_pair *p = pair_of(ctx, dev);
+	struct penstock_route_pair pair;
+
+	*out = p;
+	if (p && p->found.generation == generation && (p->routes & ctx->routes) == ctx->routes)
+		return 0;
+	if (!p) {
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			return penstock_err(err, -ENOMEM, "a pair of drive and device");
+		p->dev = dev;
+		p->next = ctx->pairs;
+		ctx->pairs = p;
+	}
+	*out = p;
+	p->routes = ctx->routes;
+	penstock_model_pair(m, largest_on(&m->index->store, dev), &pair);
+	return penstock_route_examine(&pair, ctx->routes, WINDOW_NS, &p->found, err);
+}
+
+/* Files that the driver refuses one by one count for the model, whatever the drive. */
+static void refuse_files(const struct penstock_model *m, struct penstock_route_verdict *direct)
+{
+	for (uint32_t i = 0; i < m->index->store.nr_files && !direct->code; i++) {
+		if (m->targets[i].info.id)
+			continue;
+		direct->code = -EOPNOTSUPP;
+		snprintf(direct->reason, sizeof(direct->reason), "%.120s: %.255s", m->index->store.files[i].path,
+			 m->targets[i].text);
+	}
+}
+
+static void merge(struct penstock_route_verdict *all, const struct penstock_route_verdict *one)
+{
+	bool first = !all->examined;
+
+	if (!one->examined || all->code)
+		return;
+	if (one->code || first) {
+		*all = *one;
+		return;
+	}
+	all->bytes_per_s = penstock_min_u64(all->bytes_per_s, one->bytes_per_s);
+}
+
+static int examine_all(struct penstock_model *m, struct penstock_route_verdict *all, struct penstock_error *err)
+{
+	const struct penstock_store *s = &m->index->store;
+	struct penstock_drv_info info;
+	struct penstock_pair *p;
+	int rc;
+
+	rc = penstock_drv_info(m->ctx->drv, &info, err);
+	for (uint32_t i = 0; i < s->nr_files && !rc; i++) {
+		/* once a drive: at the file that stands for it */
+		if (largest_on(s, dev_of(&s->files[i])) != i)
+			continue;
+		rc = examine(m, dev_of(&s->files[i]), info.generation, &p, err);
+		for (uint32_t r = 0; r < PENSTOCK_ROUTES && !rc; r++)
+			merge(&all[r], &p->found.of[r]);
+	}
+	if (!rc)
+		refuse_files(m, &all[PENSTOCK_ROUTE_DIRECT]);
+	return rc;
+}
+
+static void append(char *text, size_t len, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void append(char *text, size_t len, const char *fmt, ...)
+{
+	size_t used = strlen(text);
+	va_list ap;
+
+	if (used + 1 >= len)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text + used, len - used, fmt, ap);
+	va_end(ap);
+}
+
+/* "the fastest: direct 3.10 GB/s, bounce 2.20 GB/s; mapped not: why" */
+static void reason_text(const struct penstock_route_verdict *all, bool asked, char *text, size_t len)
+{
+	const char *sep = " ";
+
+	snprintf(text, len, "%s", asked ? "asked for:" : "the fastest:");
+	for (uint32_t r = 0; r < PENSTOCK_ROUTES; r++) {
+		if (!all[r].examined || all[r].code)
+			continue;
+		append(text, len, "%s%s %.3f GB/s", sep, penstock_route_name((enum penstock_route)r),
+		       (double)all[r].bytes_per_s / 1e9);
+		sep = ", ";
+	}
+}
+
+static int fastest(const struct penstock_route_verdict *all)
+{
+	int best = -1;
+
+	for (int r = 0; r < (int)PENSTOCK_ROUTES; r++)
+		if (all[r].examined && !all[r].code && (best < 0 || all[r].bytes_per_s > all[best].bytes_per_s))
+			best = r;
+	return best;
+}
+
+/* One that was asked for: its reason as it is. Several: all of them, in short. */
+static int none_works(const struct penstock_model *m, const struct penstock_route_verdict *all,
+		      struct penstock_error *err)
+{
+	const char *device = m->ctx->device, *path = m->index->path;
+	char text[400] = "";
+	int code = 0, only = -1, nr = 0;
+
+	for (int r = 0; r < (int)PENSTOCK_ROUTES; r++) {
+		if (!all[r].examined)
+			continue;
+		nr++;
+		only = r;
+		code = code ? code : all[r].code;
+		append(text, sizeof(text), "%s%s: %.180s", *text ? "; " : "",
+		       penstock_route_name((enum penstock_route)r), all[r].reason);
+	}
+	if (nr == 1)
+		return penstock_err(err, code, "route %s from %.80s to device %s: %.360s",
+				    penstock_route_name((enum penstock_route)only), path, device, all[only].reason);
+	return penstock_err(err, code ? code : -EOPNOTSUPP, "no route from %.60s to device %s: %s", path, device, text);
+}
+
+/* Never silently slower: what is refused is told, and can be read from the status. */
+static void tell(struct penstock_model *m, const struct penstock_route_verdict *all)
+{
+	struct penstock_ctx *ctx = m->ctx;
+
+	pthread_mutex_lock(&ctx->lock);
+	memcpy(ctx->verdicts, all, sizeof(ctx->verdicts));
+	reason_text(all, !(ctx->routes & (ctx->routes - 1)), ctx->route_reason, sizeof(ctx->route_reason));
+	pthread_mutex_unlock(&ctx->lock);
+	for (uint32_t r = 0; r < PENSTOCK_ROUTES; r++)
+		if (all[r].examined && all[r].code)
+			penstock_ctx_log(ctx, PENSTOCK_LOG_WARN, "route %s to device %s cannot be used: %s",
+					 penstock_route_name((enum penstock_route)r), ctx->device, all[r].reason);
+	penstock_ctx_log(ctx, PENSTOCK_LOG_INFO, "route %s to device %s, %s", penstock_route_name(m->route),
+			 ctx->device, ctx->route_reason);
+}
+
+int penstock_model_choose_route(struct penstock_model *m, struct penstock_error *err)
+{
+	struct penstock_route_verdict all[PENSTOCK_ROUTES] = { 0 };
+	int best, rc;
+
+	m->route = PENSTOCK_ROUTE_HOST;
+	if (m->ctx->drv < 0)
+		return 0;
+	rc = examine_all(m, all, err);
+	if (rc)
+		return rc;
+	best = fastest(all);
+	if (best < 0)
+		return none_works(m, all, err);
+	m->route = (enum penstock_route)best;
+	tell(m, all);
+	return 0;
+}
