@@ -230,7 +230,7 @@ TRACE_EVENT(penstock_revoke,
 		__entry->peer_offset = mem->peer_offset;
 		__entry->reason = reason;
 	),
-	TP_printk("len=%llu peer=%u peer_offset=%#llx reason=%u", __entry->len, __entry->peer_id,
+	TP_printk("len=%llu peer=%u peer_offset=%llu reason=%u", __entry->len, __entry->peer_id,
 		  __entry->peer_offset, __entry->reason)
 );
 
