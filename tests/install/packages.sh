@@ -115,6 +115,25 @@ else
 	verdict 'nothing is left behind' < <(find "$root" -name '*penstock*' ! -path '*/var/lib/dpkg/*')
 fi
 
+# ---- the provider for NVIDIA's modules, against symbols that are those of no built module ----
+
+nv_by_symvers() {
+	local at=$tmp/nv symvers=$tmp/Module.symvers
+	printf '0x1234567%d\t%s\tkernel-open/nvidia\tEXPORT_SYMBOL_GPL\t\n' 1 nvidia_p2p_get_pages 2 nvidia_p2p_put_pages \
+		3 nvidia_p2p_get_pages_persistent 4 nvidia_p2p_put_pages_persistent >"$symvers"
+	if ! env -u MAKEFLAGS -u MAKELEVEL "${MAKE:-make}" -s driver KDIR="$headers" O="$at" NV_SYMVERS="$symvers" \
+		>"$tmp/nv.log" 2>&1; then
+		tail -n 20 "$tmp/nv.log"
+		return
+	fi
+	modinfo -F depends "$at"/driver/*/penstock_nv.ko | tr ',' '\n' | sort | tr '\n' ' ' | grep -qx 'nvidia penstock ' ||
+		modinfo "$at"/driver/*/penstock_nv.ko
+	[ ! -e "$(echo "$at"/driver/*/nvidia_p2p.ko)" ] || echo 'the stand-in was built'
+}
+if [ -n "$release" ] && [ -e driver/peer_nv.c ]; then
+	verdict "the provider for NVIDIA's modules is built where their symbols are known" < <(nv_by_symvers)
+fi
+
 # ---- the example of options ----
 
 # Each option that the example shows, as if its "#" were away.

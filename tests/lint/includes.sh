@@ -55,7 +55,7 @@ room() {
 	Documentation/examples/*) echo examples ;;
 	driver/uapi_layout.h) echo layout ;;
 	driver/*) echo driver ;;
-	tests/fake/nvidia_p2p.*) echo fake ;;
+	tests/fake/nvidia_p2p.* | tests/fake/dmabuf_importer.*) echo fake ;;
 	tests/kselftest/*) echo kselftest ;;
 	tests/*) echo tests ;;
 	liburing.h | liburing/*) echo liburing ;;

@@ -6,7 +6,7 @@
 # shellcheck source=../tap.sh
 . "$(dirname "$0")/../tap.sh"
 
-mapfile -t kernel < <(files 'driver/*.[ch]' 'tests/fake/nvidia_p2p.[ch]')
+mapfile -t kernel < <(files 'driver/*.[ch]' 'tests/fake/nvidia_p2p.[ch]' 'tests/fake/dmabuf_importer.[ch]')
 mapfile -t uapi < <(files 'uapi/*.h')
 mapfile -t kselftest < <(files 'tests/kselftest/*.[ch]')
 

@@ -13,7 +13,7 @@ mapfile -t code < <(files '*.c' '*.h' '*.cu' '*.cuh')
 # licence FILE: what its room is under
 licence() {
 	case $1 in
-	Kbuild | driver/* | tests/kselftest/* | tests/fake/Kbuild | tests/fake/nvidia_p2p.*) echo 'GPL-2.0-only' ;;
+	Kbuild | driver/* | tests/kselftest/* | tests/fake/Kbuild | tests/fake/nvidia_p2p.* | tests/fake/dmabuf_importer.*) echo 'GPL-2.0-only' ;;
 	uapi/*) echo '(GPL-2.0-only WITH Linux-syscall-note) OR MIT' ;;
 	*) echo MIT ;;
 	esac
