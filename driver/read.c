@@ -8,19 +8,23 @@
  * The life of an asynchronous read (struct penstock_io): made by
  * penstock_uring_cmd(), it holds the region's active count and a reference on
  * the target. penstock_io_complete(), in interrupt context as a rule, drops
- * both, frees it, and only then queues the task work that posts the CQE: a
- * ring that is never reaped keeps no memory busy. The request holds the file
- * of the device node until its CQE, and by it this module.
+ * them, and only then queues the task work that posts the CQE: a ring that is
+ * never reaped keeps no memory busy. File systems look at the kiocb and at its
+ * file even after they have handed the read on, when it may be complete: so
+ * the submitter holds the struct, and by it the target, until their return.
+ * The request holds the file of the device node until its CQE, and by it this
+ * module.
  *
  * A read that must not wait may come back with EAGAIN after it was accepted,
  * when io_uring can no longer repeat it in a worker of its own. It is repeated
  * from our workqueue, once, where it may wait, with the credentials of the
- * submitter; it remains in flight meanwhile. What it reads there is accounted
- * to the root cgroup.
+ * submitter, after his return; it remains in flight meanwhile. What it reads
+ * there is accounted to the root cgroup.
  *
  * A synchronous read waits in the file system, which cannot be interrupted,
  * like any direct read; signals are looked at between two reads.
  */
+#include <linux/blkdev.h>
 #include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/ioprio.h>
@@ -71,6 +75,8 @@ struct penstock_rd {
 /**
  * struct penstock_io - an asynchronous read
  * @iocb: what the file system completes
+ * @ref: 1 until it has completed, and 1 until its submission has returned
+ * @again: it has completed with EAGAIN, and is to be repeated
  * @rd: what is read
  * @cmd: the io_uring command, which waits for us
  * @cred: for repeating it, a reference; NULL when it is not repeated
@@ -78,6 +84,8 @@ struct penstock_rd {
  */
 struct penstock_io {
 	struct kiocb iocb;
+	refcount_t ref;
+	bool again;
 	struct penstock_rd rd;
 	struct io_uring_cmd *cmd;
 	const struct cred *cred;
@@ -179,15 +187,18 @@ err_count:
 	return ret;
 }
 
-/* Any context. The caller has counted why, if it matters. */
+/* It was not submitted. The caller has counted why. */
 static void rd_drop(struct penstock_rd *rd)
 {
 	penstock_object_add(PENSTOCK_OBJECT_IO, -1);
-	penstock_target_put(rd->target);
 	penstock_region_end(rd->region);
+	penstock_target_put(rd->target);
 }
 
-/* The read has ended with @res; returns what the caller is told. Any context. */
+/*
+ * The read has ended with @res, and is in flight no more; the target is still
+ * held. Returns what the caller is told. Any context.
+ */
 static long rd_end(struct penstock_rd *rd, long res, bool direct)
 {
 	struct penstock_mem *mem = rd->region->mem;
@@ -213,19 +224,36 @@ static long rd_end(struct penstock_rd *rd, long res, bool direct)
 			count(rd, shorts, 1);
 	}
 	trace_penstock_read_complete(rd->open, rd->target->id, rd->region->id, rd->pos, rd->asked, res);
-	rd_drop(rd);
+	penstock_object_add(PENSTOCK_OBJECT_IO, -1);
+	penstock_region_end(rd->region);
 	return res;
+}
+
+/* Nothing lies there to read. */
+static int rd_end_empty(struct penstock_rd *rd)
+{
+	rd_end(rd, 0, true);
+	penstock_target_put(rd->target);
+	return 0;
 }
 
 static ssize_t rd_submit(struct penstock_rd *rd, struct kiocb *iocb)
 {
+	struct blk_plug plug;
 	struct iov_iter iter;
+	ssize_t ret;
 
 	trace_penstock_read_submit(rd->open, rd->target->id, rd->region->id, rd->pos,
 				   rd->mem_offset - rd->region->mem_offset, rd->len, iocb->ki_flags & IOCB_NOWAIT);
 	/* It is gone when this returns; what lies behind it belongs to the memory. */
 	penstock_mem_iter(rd->region->mem, rd->mem_offset, rd->len, &iter);
-	return vfs_iocb_iter_read(rd->target->file, iocb, &iter);
+	if (rd->len <= rd->target->nowait_len)
+		return vfs_iocb_iter_read(rd->target->file, iocb, &iter);
+	/* More than one request: the drive is told once of all. */
+	blk_start_plug(&plug);
+	ret = vfs_iocb_iter_read(rd->target->file, iocb, &iter);
+	blk_finish_plug(&plug);
+	return ret;
 }
 
 static void rd_init_kiocb(const struct penstock_rd *rd, struct kiocb *iocb, int flags)
@@ -242,17 +270,28 @@ static void rd_init_kiocb(const struct penstock_rd *rd, struct kiocb *iocb, int 
 
 static void io_free(struct penstock_io *io)
 {
+	penstock_target_put(io->rd.target);
 	if (io->cred)
 		put_cred(io->cred);
 	kmem_cache_free(penstock_io_cache, io);
 }
 
-/* All that the read holds is given back here, before anything waits for the submitter. */
+static void io_put(struct penstock_io *io)
+{
+	if (!refcount_dec_and_test(&io->ref))
+		return;
+	if (likely(!io->again)) {
+		io_free(io);
+		return;
+	}
+	io->again = false;
+	refcount_set(&io->ref, 2);
+	queue_work(penstock_read_wq, &io->work);
+}
+
 static long io_end(struct penstock_io *io, long res)
 {
-	res = rd_end(&io->rd, res, io->iocb.ki_flags & IOCB_DIRECT);
-	io_free(io);
-	return res;
+	return rd_end(&io->rd, res, io->iocb.ki_flags & IOCB_DIRECT);
 }
 
 static void io_post(struct io_uring_cmd *cmd, unsigned int issue_flags)
@@ -262,31 +301,30 @@ static void io_post(struct io_uring_cmd *cmd, unsigned int issue_flags)
 
 PENSTOCK_URING_TASK_WORK(io_task_work, io_post)
 
+/* All that the read holds is given back here, before anything waits for the submitter. */
 static void io_finish(struct penstock_io *io, long res)
 {
 	struct io_uring_cmd *cmd = io->cmd;
 
 	*io_uring_cmd_to_pdu(cmd, int) = io_end(io, res);
+	io_put(io);
 	penstock_uring_in_task(cmd, io_task_work);
 }
 
 static void io_repeat(struct work_struct *work)
 {
 	struct penstock_io *io = container_of(work, struct penstock_io, work);
-	const struct cred *cred = io->cred;
 	const struct cred *old;
 	ssize_t ret;
 
-	/* The read may end, and be freed, while we still are under its credentials. */
-	io->cred = NULL;
 	io->iocb.ki_flags &= ~IOCB_NOWAIT;
 	io->iocb.ki_pos = io->rd.pos;
-	old = override_creds(cred);
+	old = override_creds(io->cred);
 	ret = rd_submit(&io->rd, &io->iocb);
 	revert_creds(old);
-	put_cred(cred);
 	if (ret != -EIOCBQUEUED)
 		io_finish(io, ret);
+	io_put(io);
 }
 
 static void penstock_io_complete(struct kiocb *iocb, long res)
@@ -296,9 +334,10 @@ static void penstock_io_complete(struct kiocb *iocb, long res)
 	/* Without NOWAIT it does not come here a second time. A stacked device may say that it knows no NOWAIT. */
 	if (unlikely((res == -EAGAIN || res == -EOPNOTSUPP) && (iocb->ki_flags & IOCB_NOWAIT))) {
 		count(&io->rd, resubmitted, 1);
-		trace_penstock_read_resubmit(io->rd.open, io->rd.target->id, io->rd.region->id, io->rd.pos,
-					     io->rd.asked, res);
-		queue_work(penstock_read_wq, &io->work);
+		trace_penstock_read_resubmit(io->rd.open, io->rd.target->id, io->rd.region->id, io->rd.pos, io->rd.asked,
+					     res);
+		io->again = true;
+		io_put(io);
 		return;
 	}
 	io_finish(io, res);
@@ -310,6 +349,8 @@ static struct penstock_io *io_alloc(const struct penstock_rd *rd, struct io_urin
 
 	if (!io)
 		return NULL;
+	refcount_set(&io->ref, 2);
+	io->again = false;
 	io->rd = *rd;
 	io->cmd = cmd;
 	io->cred = NULL;
@@ -350,6 +391,18 @@ static int uring_args(struct io_uring_cmd *cmd, unsigned int issue_flags, struct
 	return copy_sqe(cmd, args);
 }
 
+/*
+ * A read that has ended already. io_uring of 6.1 loses a positive result that
+ * is returned in one of its workers: the CQE never comes.
+ */
+static int uring_result(struct io_uring_cmd *cmd, long res, unsigned int issue_flags)
+{
+	if (res <= 0)
+		return res;
+	penstock_uring_done(cmd, res, issue_flags);
+	return -EIOCBQUEUED;
+}
+
 int penstock_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
 	struct penstock_open *open = cmd->file->private_data;
@@ -368,7 +421,7 @@ int penstock_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags)
 	if (unlikely(ret))
 		return ret;
 	if (unlikely(!rd.len))
-		return rd_end(&rd, 0, true);
+		return rd_end_empty(&rd);
 	/* A read that begins in the middle of a page has a segment more. */
 	if (nonblock && offset_in_page(rd.mem_offset) + rd.len > rd.target->nowait_len) {
 		count(&rd, punted, 1);
@@ -382,16 +435,21 @@ int penstock_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags)
 		return -ENOMEM;
 	}
 	ret = rd_submit(&rd, &io->iocb);
-	if (likely(ret == -EIOCBQUEUED))
-		return ret;
-	/* It had not begun: io_uring repeats it where it may wait. */
-	if (ret == -EAGAIN && nonblock && (io->iocb.ki_flags & IOCB_DIRECT)) {
-		count(&rd, punted, 1);
-		rd_drop(&rd);
-		io_free(io);
+	if (likely(ret == -EIOCBQUEUED)) {
+		io_put(io);
 		return ret;
 	}
-	return io_end(io, ret);
+	/* It has not been handed on, or has ended: both references are ours. */
+	if (ret == -EAGAIN && nonblock && (io->iocb.ki_flags & IOCB_DIRECT)) {
+		/* io_uring repeats it where it may wait. */
+		count(&rd, punted, 1);
+		penstock_object_add(PENSTOCK_OBJECT_IO, -1);
+		penstock_region_end(rd.region);
+	} else {
+		ret = io_end(io, ret);
+	}
+	io_free(io);
+	return uring_result(cmd, ret, issue_flags);
 }
 
 /* ---- the ioctl ---- */
@@ -417,10 +475,12 @@ static long read_sync(struct penstock_open *open, const struct penstock_read *re
 	if (ret)
 		return ret;
 	if (!rd.len)
-		return rd_end(&rd, 0, true);
+		return rd_end_empty(&rd);
 	rd_init_kiocb(&rd, &iocb, 0);
 	ret = rd_submit(&rd, &iocb);
-	return rd_end(&rd, ret, iocb.ki_flags & IOCB_DIRECT);
+	ret = rd_end(&rd, ret, iocb.ki_flags & IOCB_DIRECT);
+	penstock_target_put(rd.target);
+	return ret;
 }
 
 /* Each descriptor is fetched once, and shortly before its turn: an array of any length needs no memory. */
