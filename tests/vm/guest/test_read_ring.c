@@ -15,6 +15,7 @@
 #define MIB	(1ULL << 20)
 
 static int node;
+static const char *raw_path;
 static struct source file, raw;
 
 static void throttle(unsigned long bps)
@@ -168,7 +169,7 @@ static void test_chains(struct dest *d)
 	ring_read(&ring, node, t, d->id, 0, 0, 4096, 0)->flags |= IOSQE_IO_LINK;
 	ring_read(&ring, node, t, d->id, 1, 0, 4096, 1)->flags |= IOSQE_IO_LINK;
 	ring_read(&ring, node, t, d->id, 0, 0, 4096, 2);
-	ring_read(&ring, node, t, d->id, 0, 0, 8192, 3);
+	ring_read(&ring, node, t, d->id, 0, 65536, 8192, 3);
 	io_uring_submit(&ring);
 	for (int i = 0; i < 4 && !ring_reap(&ring, 5, &cqe); i++)
 		results[cqe.user_data] = cqe.res;
@@ -202,7 +203,7 @@ static bool begin_slow(struct io_uring *ring, unsigned int ring_flags, struct de
 	queue_reads(ring, &raw, d, nr, 262144, sqe_flags);
 	if (io_uring_submit(ring) != (int)nr)
 		return tap(false, "reads are submitted");
-	for (int i = 0; i < 50 && (sqe_flags & IOSQE_ASYNC) && in_flight(d->id) < nr; i++)
+	for (int i = 0; i < 50 && in_flight(d->id) < 2; i++)
 		usleep(10000);
 	return tap(in_flight(d->id) > 1, "reads are in flight (%u)", in_flight(d->id));
 }
@@ -227,14 +228,17 @@ static void test_never_reaped(const char *kind, unsigned int ring_flags)
 	throttle(0);
 }
 
+/* A read that has begun is not cancelled. One that a worker has not yet taken up is none. */
 static void test_cancel(struct dest *d, unsigned int sqe_flags, const char *how)
 {
+	unsigned int whole = 0, unbegun = 0, refusals = 0, other = 0, began;
 	struct io_uring_cqe cqe;
 	struct io_uring ring;
-	unsigned int whole = 0, cancels = 0;
+	bool bytes = true;
 
 	if (!begin_slow(&ring, 0, d, 6, sqe_flags))
 		return;
+	began = in_flight(d->id);
 	for (unsigned int i = 0; i < 6; i++) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
 
@@ -244,12 +248,21 @@ static void test_cancel(struct dest *d, unsigned int sqe_flags, const char *how)
 	}
 	io_uring_submit(&ring);
 	for (int i = 0; i < 12 && !ring_reap(&ring, 20, &cqe); i++) {
-		whole += cqe.user_data < 6 && cqe.res == 262144;
-		cancels += cqe.user_data == 100 && (cqe.res == -ENOENT || cqe.res == -EALREADY);
+		uint64_t at = cqe.user_data * 262144;
+
+		if (cqe.user_data == 100) {
+			refusals += cqe.res == -ENOENT || cqe.res == -EALREADY;
+		} else if (cqe.res == 262144) {
+			whole++;
+			bytes &= first_wrong(&raw, d->map + at, at, 262144) < 0;
+		} else {
+			unbegun += cqe.res == -ECANCELED;
+			other += cqe.res != -ECANCELED;
+		}
 	}
-	tap(whole == 6 && cancels == 6, "%s: reads in flight are not cancelled (%u whole, %u refusals)", how, whole,
-	    cancels);
-	tap_eq(first_wrong(&raw, d->map, 0, 6 * 262144), -1, "and they bring their bytes");
+	tap(began && whole >= began && !other && refusals == whole && (sqe_flags || !unbegun) && whole + unbegun == 6,
+	    "%s: reads in flight are not cancelled (%u whole of %u, %u refusals)", how, whole, began, refusals);
+	tap(bytes, "and they bring their bytes");
 	io_uring_queue_exit(&ring);
 	throttle(0);
 }
@@ -312,7 +325,8 @@ static void *changer(void *arg)
 	for (unsigned int i = 0; !stop; i++) {
 		struct penstock_uring_read *cmd = (void *)ring->sq.sqes[(i % 8) * 2].cmd;
 
-		cmd->region_offset = i & 16 ? 4096 : 65536 - 2048;
+		/* Each entry has a page of its own: two drives' writes to one are an error of their own. */
+		cmd->region_offset = i & 16 ? 4096 + i % 8 * 4096 : 65536 - 2048;
 		cmd->length = i & 32 ? 4096 : 0x7ffff000;
 		cmd->region_id ^= i & 64 ? 0x4000 : 0;
 		changes++;
@@ -335,10 +349,13 @@ static void test_changed(void)
 		struct io_uring_cqe cqe = { 0 };
 
 		for (int k = 0; k < 4; k++) {
+			struct penstock_uring_read *cmd;
 			struct io_uring_sqe *sqe;
 
-			while (!(sqe = ring_read(&ring, node, file.add.out_target_id, d.id, 0, 4096, 4096, 0)))
+			while (!(sqe = ring_read(&ring, node, file.add.out_target_id, d.id, 0, 65536 - 2048, 4096, 0)))
 				usleep(100);
+			cmd = (void *)sqe->cmd;
+			cmd->region_offset = 4096 + (sqe - ring.sq.sqes) / 2 * 4096;
 			sqe->flags |= k & 1 ? IOSQE_ASYNC : 0;
 		}
 		io_uring_submit(&ring);
@@ -353,7 +370,7 @@ static void test_changed(void)
 	printf("# %u whole, %u refused, %u changes\n", whole, refused, changes);
 	tap(whole && !other && whole + refused == 1600 && changes > 1000,
 	    "entries that change are read once, and checked");
-	tap(first_not(d.map, POISON, 4096) < 0 && first_not(d.map + 8192, POISON, 65536 - 8192) < 0,
+	tap(first_not(d.map, POISON, 4096) < 0 && first_not(d.map + 9 * 4096, POISON, 65536 - 9 * 4096) < 0,
 	    "nothing is read but where it may be");
 	io_uring_queue_exit(&ring);
 	munmap(d.map, d.len);
@@ -362,12 +379,24 @@ static void test_changed(void)
 
 /* ---- what a drive cannot take at once ---- */
 
+static int drive_tags(void)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/nr_requests", strrchr(raw_path, '/') + 1);
+	return get_file(path, text, sizeof(text)) ? 0 : atoi(text);
+}
+
 static void test_full_queue(void)
 {
 	struct penstock_region_stat stat;
 	struct io_uring ring;
 	struct dest d;
 
+	if (drive_tags() > 32) {
+		tap_skip("a full queue", "the drive's is too long");
+		return;
+	}
 	if (dest_alloc(node, "full queue", 64 * 524288, 10, &d) || ring_init(&ring, 64, 0))
 		return;
 	/* Slow enough that the first ones still hold their tags when the last one comes. */
@@ -403,6 +432,7 @@ int main(int argc, char **argv)
 		tap_skip("rings", "no module, or no file and drive");
 		return tap_done() ? 1 : 4;
 	}
+	raw_path = argv[2];
 	snprintf(path, sizeof(path), "%s/data", argv[1]);
 	if (!tap(!source_open(node, "file", path, &file) && !source_open(node, "drive", argv[2], &raw) &&
 			 !dest_alloc(node, "host", 2 * MIB, 0, &host) && !dest_pin(node, 2 * MIB, &pinned),
