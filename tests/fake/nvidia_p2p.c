@@ -13,8 +13,8 @@
  * address where no BAR is.
  *
  * In debugfs, nvidia_p2p/: revoke (write 1: take all back that is not
- * persistent; write 2: unlink all, call back revoke_delay_ms later without the
- * lock), counts (gets puts callbacks live), bar (its contents, to read and
+ * persistent; 2: unlink all, call back revoke_delay_ms later without the lock;
+ * 3: hold the lock that long, then take back), counts (gets puts callbacks live), bar (its contents, to read and
  * write).
  */
 #include <linux/debugfs.h>
@@ -57,7 +57,7 @@ MODULE_PARM_DESC(version, "of page tables");
 
 static uint revoke_delay_ms = 500;
 module_param(revoke_delay_ms, uint, 0644);
-MODULE_PARM_DESC(revoke_delay_ms, "between taking back and the callback, for revoke 2 (500)");
+MODULE_PARM_DESC(revoke_delay_ms, "for revoke 2 and 3 (500)");
 
 /**
  * struct fake_range - pages given away
@@ -245,11 +245,13 @@ static void fake_call_back_all(struct list_head *taken)
 	}
 }
 
-static void fake_revoke(bool late)
+static void fake_revoke(bool late, bool slow)
 {
 	LIST_HEAD(taken);
 
 	mutex_lock(&fake_lock);
+	if (slow)
+		msleep(revoke_delay_ms);
 	fake_unlink(&taken);
 	if (!late)
 		fake_call_back_all(&taken);
@@ -267,9 +269,9 @@ static ssize_t fake_revoke_write(struct file *file, const char __user *buf, size
 
 	if (ret)
 		return ret;
-	if (how != 1 && how != 2)
+	if (how < 1 || how > 3)
 		return -EINVAL;
-	fake_revoke(how == 2);
+	fake_revoke(how == 2, how == 3);
 	return len;
 }
 

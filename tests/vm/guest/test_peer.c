@@ -330,6 +330,75 @@ static void test_mapped(void)
 	munmap(d.map, d.len);
 }
 
+/* ---- a late transfer ---- */
+
+static int drive_inflight(const char *path)
+{
+	char name[128], text[64];
+
+	snprintf(name, sizeof(name), "/sys/block/%s/inflight", strrchr(path, '/') + 1);
+	return get_file(name, text, sizeof(text)) ? -1 : atoi(text);
+}
+
+/* Has the drive write into a mapping for a second, and dies meanwhile. */
+static void late_child(const char *path)
+{
+	struct penstock_region_peer cmd;
+	struct dest d = { .len = peer.out_len };
+	struct io_uring ring;
+	unsigned int i;
+	int mine = node_open();
+
+	NEED(mine >= 0 && !region_bar(mine, peer.out_peer_id, d.len, &cmd) && !dest_map(mine, &d, cmd.out_mmap_offset));
+	NEED(!io_uring_queue_init(8, &ring, 0));
+	for (i = 0; i < 8; i++)
+		io_uring_prep_read(io_uring_get_sqe(&ring), raw.fd, d.map + i * 262144, 262144, i * 262144);
+	NEED(io_uring_submit(&ring) == 8 && drive_inflight(path) > 0);
+	kill(getpid(), SIGKILL);
+}
+
+/* The limit holds from the second request on. */
+static void late_prime(void)
+{
+	void *buf;
+
+	if (posix_memalign(&buf, 4096, 262144))
+		return;
+	if (pread(raw.fd, buf, 262144, 0) < 0)
+		printf("# %s\n", strerror(errno));
+	free(buf);
+}
+
+static void test_late(const char *path)
+{
+	struct penstock_region_peer cmd = {};
+	struct dest d = { .len = peer.out_len };
+	double begin;
+	int status;
+	pid_t pid;
+
+	if (!data_arrive())
+		return;
+	tap_eq(system("host throttle raw 2M"), 0, "the drive is throttled");
+	late_prime();
+	pid = fork();
+	if (!pid)
+		late_child(path);
+	waitpid(pid, &status, 0);
+	tap(WIFSIGNALED(status) && drive_inflight(path) > 0, "a process dies, and the drive still writes for it");
+	begin = now();
+	while (region_bar(node, peer.out_peer_id, d.len, &cmd) && now() - begin < 30)
+		usleep(1000);
+	printf("# its range was free after %.2f s\n", now() - begin);
+	tap(cmd.out_region_id && !dest_map(node, &d, cmd.out_mmap_offset), "another gets the range");
+	/* What is still on its way would come within that time. */
+	sleep(3);
+	tap(first_not(d.map, 0, d.len) < 0, "nothing is written into it any more");
+	tap_eq(system("host throttle raw 0"), 0, "the drive is fast again");
+	munmap(d.map, d.len);
+	region_free(node, cmd.out_region_id, PENSTOCK_REGION_FREE_F_WAIT, NULL);
+}
+
 /* ---- the probe ---- */
 
 static void test_probe(void)
@@ -458,6 +527,7 @@ int main(int argc, char **argv)
 	test_cleared();
 	test_reads();
 	test_mapped();
+	test_late(argv[1]);
 	test_probe();
 	test_dmabuf();
 	/* With the open goes all that is left in it. */
