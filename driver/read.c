@@ -334,8 +334,8 @@ static void penstock_io_complete(struct kiocb *iocb, long res)
 	/* Without NOWAIT it does not come here a second time. A stacked device may say that it knows no NOWAIT. */
 	if (unlikely((res == -EAGAIN || res == -EOPNOTSUPP) && (iocb->ki_flags & IOCB_NOWAIT))) {
 		count(&io->rd, resubmitted, 1);
-		trace_penstock_read_resubmit(io->rd.open, io->rd.target->id, io->rd.region->id, io->rd.pos, io->rd.asked,
-					     res);
+		trace_penstock_read_resubmit(io->rd.open, io->rd.target->id, io->rd.region->id, io->rd.pos,
+					     io->rd.asked, res);
 		io->again = true;
 		io_put(io);
 		return;

@@ -8,6 +8,10 @@
  * not know them, is refused here, each with its reason. What a user can change
  * later is looked at again at each read.
  *
+ * Not seen: an XFS file that was empty and became one of the realtime device
+ * after TARGET_ADD. Its reads bring the right bytes, but whether that device
+ * takes peer pages was asked of the other one.
+ *
  * A target keeps its file open, and with it the mount and the block device
  * busy, like any open descriptor; reads in flight keep the target.
  */
