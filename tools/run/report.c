@@ -74,11 +74,42 @@ static void report_bound(struct out *o, const struct run_result *res)
 	out_obj_end(o);
 }
 
+/* What each route gave at open; in text only those that could not be used need words. */
+static void report_routes(struct out *o, const struct penstock_status *st)
+{
+	uint32_t i;
+
+	for (i = 0; i < st->nr_routes; i++)
+		if (!st->routes[i].usable) {
+			char label[64];
+
+			snprintf(label, sizeof(label), "not route %s", st->routes[i].name);
+			out_str(o, label, NULL, st->routes[i].reason);
+		}
+	out_rows_begin(o, NULL, "routes");
+	for (i = 0; i < st->nr_routes; i++) {
+		const struct penstock_route_status *r = &st->routes[i];
+
+		out_row_begin(o);
+		out_str(o, NULL, "route", r->name);
+		out_bool(o, NULL, "usable", r->usable);
+		if (r->bytes_per_s)
+			out_f64(o, NULL, "gb_s", (double)r->bytes_per_s / RUN_GB, 6, "");
+		else
+			out_null(o, NULL, "gb_s");
+		out_str(o, NULL, "reason", r->reason);
+		out_row_end(o);
+	}
+	out_rows_end(o);
+}
+
 static void report_path(struct out *o, const struct run_session *s, const struct penstock_status *st,
 			const struct penstock_stats *now)
 {
 	out_str(o, "device", "device", st->device);
 	out_str(o, "route", "route", st->route);
+	out_str(o, *st->route_reason ? "route, why" : NULL, "route_reason", st->route_reason);
+	report_routes(o, st);
 	out_str(o, "I/O engine", "io_engine", st->io_engine);
 	out_str(o, *st->io_reason ? "I/O engine, why" : NULL, "io_reason", st->io_reason);
 	out_str(o, "files", "direct", st->direct);

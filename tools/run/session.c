@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "../cmd.h"
 #include "run.h"
 
 static volatile sig_atomic_t interrupted;
@@ -31,6 +33,26 @@ void run_catch_signals(void)
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
+}
+
+/* The memory under a kernel's hands went away: there is no way on, but there are words for it. */
+static void on_bus_error(int sig)
+{
+	static const char text[] = "penstock run: the device's memory was taken away while it was computed on (SIGBUS): the "
+				   "device was removed, reset or unbound; see the kernel's log\n";
+	ssize_t unused;
+
+	unused = write(STDERR_FILENO, text, sizeof(text) - 1);
+	(void)unused;
+	_exit(CMD_IMPOSSIBLE);
+}
+
+void run_catch_bus_errors(void)
+{
+	struct sigaction sa = { .sa_handler = on_bus_error };
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGBUS, &sa, NULL);
 }
 
 bool run_interrupted(void)
@@ -136,6 +158,8 @@ static int open_model(struct run_session *s, uint64_t cache_bytes, struct pensto
 	struct penstock_options opts = PENSTOCK_OPTIONS_INIT;
 	int rc;
 
+	if (s->args->device && strcmp(s->args->device, "host"))
+		run_catch_bus_errors();
 	opts.cache_bytes = cache_bytes;
 	opts.device = s->args->device;
 	opts.route = s->args->route;

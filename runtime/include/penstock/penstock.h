@@ -579,7 +579,7 @@ struct penstock_status {
 	uint64_t drive_latency_ns;	/* of a single read of 4 KiB; 0 = not measured */
 	int32_t numa_node;
 	uint32_t nr_routes;
-	const char *route_reason;	/* why this route: asked for, or the fastest of these; "" where none was chosen */
+	const char *route_reason;	/* why this route: asked for, or the fastest of these; "" for "host" */
 	struct penstock_route_status routes[PENSTOCK_MAX_ROUTES]; /* those that were examined */
 };
 
