@@ -13,7 +13,8 @@
 #include "stream.h"
 #include "util.h"
 
-#define WINDOW_NS	20000000u
+/* Of each route, in three passes. */
+#define WINDOW_NS	30000000u
 
 static dev_t dev_of(const struct penstock_file *f)
 {

@@ -331,7 +331,7 @@ void penstock_model_pair(const struct penstock_model *m, uint32_t file, struct p
 uint32_t penstock_model_split(const struct penstock_model *m);
 /** penstock_device_poll() - hear what happened to the device; on the ring's thread. Lock not held. */
 void penstock_device_poll(struct penstock_ctx *ctx);
-/** penstock_device_judge() - final reads: copy from staging, ask the driver about those that did not reach the device */
+/** penstock_device_judge() - final reads: copy from staging, ask the driver about those that did not reach it */
 void penstock_device_judge(struct penstock_ctx *ctx, struct penstock_read *done);
 
 /** penstock_ctx_admin_end() - drop the admin lock; what died meanwhile is the ring's thread's to unmap */

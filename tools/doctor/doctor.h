@@ -28,7 +28,7 @@ struct doctor_line {
 	char id[64];
 	char what[64];
 	enum doctor_state state;
-	char evidence[600];
+	char evidence[1200];
 	char remedy[400];
 };
 
@@ -47,6 +47,7 @@ struct doctor_pair {
 	char map[16];
 	int distance;
 	bool allowed;
+	bool direct_works;
 	int canary;		/* 1 passed, 0 failed, -1 not run */
 	char route[16];		/* "" none */
 	uint64_t direct_bytes_per_s;

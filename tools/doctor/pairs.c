@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * Pairs: each drive with each peer. The driver is asked for a target on the drive
- * (a file that was named, else the block device itself, which takes root), a region
- * in the peer, and whether there is a path between them.
+ * Pairs: each drive with each peer. A file that was named, else the block device
+ * itself, which takes root, is examined as the library does it at open: the driver's
+ * probe, the canary, a measurement of each route.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "../../runtime/route.h"
 
 #include "doctor.h"
 
 #define PART "pairs"
-#define SCRATCH (64u << 10)
+#define WINDOW_NS 50000000u
 
 static const char *const map_names[] = { "none", "host", "bus address", "host bridge" };
 
@@ -22,9 +22,9 @@ static const char *const map_names[] = { "none", "host", "bus address", "host br
 struct source {
 	const char *drive;
 	char path[512];
-	int fd;
-	struct penstock_drv_target target;
-	bool has_target;
+	struct penstock_store store;
+	uint32_t file;
+	struct penstock_route_target target;
 };
 
 static struct doctor_pair *add_pair(struct doctor *d, const struct source *s, const char *peer)
@@ -54,39 +54,78 @@ static void say_pair(struct doctor *d, const struct doctor_pair *p, enum doctor_
 	doctor_say(d, PART, id, what, state, remedy, "%s", evidence);
 }
 
+static const char *verdict_text(const struct penstock_route_verdict *v, char *buf, size_t len)
+{
+	if (v->code)
+		snprintf(buf, len, "not (%.255s)", v->reason);
+	else
+		snprintf(buf, len, "%.3f GB/s", (double)v->bytes_per_s / 1e9);
+	return buf;
+}
+
+static enum penstock_route fastest(const struct penstock_route_found *f, bool *any)
+{
+	enum penstock_route best = PENSTOCK_ROUTE_HOST;
+	uint32_t r;
+
+	*any = false;
+	for (r = PENSTOCK_ROUTE_DIRECT; r < PENSTOCK_ROUTES; r++) {
+		if (f->of[r].code || (*any && f->of[r].bytes_per_s <= f->of[best].bytes_per_s))
+			continue;
+		best = (enum penstock_route)r;
+		*any = true;
+	}
+	return best;
+}
+
+/* One line: the path, the canary, each route's speed or its reason, the choice. */
+static void tell(struct doctor *d, struct doctor_pair *p, const struct penstock_route_found *f)
+{
+	const struct penstock_route_verdict *direct = &f->of[PENSTOCK_ROUTE_DIRECT];
+	char text[1200], one[3][300];
+	bool any;
+	enum penstock_route best = fastest(f, &any);
+
+	p->distance = f->probe.distance;
+	p->allowed = f->probe.allowed;
+	p->canary = f->canary;
+	p->direct_works = !direct->code;
+	p->direct_bytes_per_s = direct->bytes_per_s;
+	p->mapped_bytes_per_s = f->of[PENSTOCK_ROUTE_MAPPED].bytes_per_s;
+	p->bounce_bytes_per_s = f->of[PENSTOCK_ROUTE_BOUNCE].bytes_per_s;
+	snprintf(p->map, sizeof(p->map), "%s", map_names[f->probe.map]);
+	if (any)
+		snprintf(p->route, sizeof(p->route), "%s", penstock_route_name(best));
+	snprintf(text, sizeof(text), "path: %s, distance %d; canary: %s; direct %s, mapped %s, bounce %s; chosen: %s",
+		 p->map, p->distance, p->canary > 0 ? "passed" : p->canary ? "not run" : "FAILED",
+		 verdict_text(direct, one[0], sizeof(one[0])),
+		 verdict_text(&f->of[PENSTOCK_ROUTE_MAPPED], one[1], sizeof(one[1])),
+		 verdict_text(&f->of[PENSTOCK_ROUTE_BOUNCE], one[2], sizeof(one[2])), any ? p->route : "none");
+	say_pair(d, p, p->direct_works ? DOCTOR_OK : any ? DOCTOR_DEGRADED : DOCTOR_NO, "", text);
+}
+
 static void examine(struct doctor *d, struct source *s, const struct penstock_drv_peer *peer)
 {
+	const uint32_t routes = 1u << PENSTOCK_ROUTE_DIRECT | 1u << PENSTOCK_ROUTE_MAPPED | 1u << PENSTOCK_ROUTE_BOUNCE;
+	const struct penstock_mem_source source = {
+		.ops = &penstock_mem_peer, .numa_node = -1, .drv = d->drv, .peer = peer->id,
+	};
+	struct penstock_route_pair pair = {
+		.source = &source, .flush = peer->needs_flush, .store = &s->store, .file = s->file, .target = &s->target,
+	};
 	struct penstock_error err = { 0 };
-	struct penstock_drv_region region;
-	struct penstock_drv_probe probe;
+	struct penstock_route_found found;
 	struct doctor_pair *p;
-	char name[32], text[256];
+	char name[32];
 
 	p = add_pair(d, s, doctor_pci_name(&peer->pci, name, sizeof(name)));
 	if (!p)
 		return;
-	if (s->target.peer_reason) {
-		say_pair(d, p, DOCTOR_NO, "", penstock_drv_reason_text(s->target.peer_reason));
-		return;
-	}
-	if (penstock_drv_region_peer(d->drv, peer->id, SCRATCH, &region, NULL, &err)) {
+	pair.device = name;
+	if (penstock_route_examine(&pair, routes, WINDOW_NS, &found, &err))
 		say_pair(d, p, DOCTOR_NO, "", err.text);
-		return;
-	}
-	if (penstock_drv_region_probe(d->drv, region.id, s->target.id, &probe, &err)) {
-		say_pair(d, p, DOCTOR_NO, "", err.text);
-	} else {
-		p->distance = probe.distance;
-		p->allowed = probe.allowed;
-		snprintf(p->map, sizeof(p->map), "%s", map_names[probe.map]);
-		if (!probe.allowed)
-			say_pair(d, p, DOCTOR_NO, "", penstock_drv_reason_text(probe.reason));
-		else {
-			snprintf(text, sizeof(text), "path by %s, distance %d", p->map, p->distance);
-			say_pair(d, p, DOCTOR_OK, "", text);
-		}
-	}
-	(void)penstock_drv_region_free(d->drv, region.id, true, NULL);
+	else
+		tell(d, p, &found);
 }
 
 static void examine_source(struct doctor *d, struct source *s)
@@ -94,25 +133,23 @@ static void examine_source(struct doctor *d, struct source *s)
 	struct penstock_error err = { 0 };
 	struct doctor_pair named = { 0 };
 	uint32_t i;
+	int rc;
 
 	snprintf(named.drive, sizeof(named.drive), "%s", s->drive);
 	snprintf(named.peer, sizeof(named.peer), "any peer");
-	s->fd = open(s->path, O_RDONLY | O_CLOEXEC);
-	if (s->fd < 0) {
-		snprintf(err.text, sizeof(err.text), "%.400s cannot be read: %s", s->path, strerrordesc_np(errno));
-		say_pair(d, &named, DOCTOR_NO, errno == EACCES ? "run it as root, or name a file on the drive" : "",
-			 err.text);
-		return;
-	}
-	s->has_target = !penstock_drv_target_add(d->drv, s->fd, &s->target, NULL, &err);
-	if (!s->has_target)
-		say_pair(d, &named, DOCTOR_NO, "", err.text);
-	for (i = 0; s->has_target && i < d->nr_peers; i++)
-		if (!d->peers[i].reason)
+	rc = penstock_store_add(&s->store, s->path, &s->file, &err);
+	if (!rc)
+		rc = penstock_store_probe(&s->store, s->file, false, &err);
+	if (!rc)
+		rc = penstock_route_target_add(d->drv, &s->store.files[s->file], &s->target, &err);
+	if (rc)
+		say_pair(d, &named, DOCTOR_NO, rc == -EACCES ? "run it as root, or name a file on the drive" : "", err.text);
+	for (i = 0; !rc && i < d->nr_peers; i++)
+		if (d->peers[i].is_bar && !d->peers[i].reason)
 			examine(d, s, &d->peers[i]);
-	if (s->has_target)
-		(void)penstock_drv_target_del(d->drv, s->target.id, NULL);
-	close(s->fd);
+	if (!rc && s->target.info.id)
+		(void)penstock_drv_target_del(d->drv, s->target.info.id, NULL);
+	penstock_store_close(&s->store);
 }
 
 void doctor_pairs(struct doctor *d)

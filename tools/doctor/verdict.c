@@ -31,11 +31,6 @@ static int say(struct doctor *d, enum doctor_state state, int code, const char *
 	return code;
 }
 
-static bool pair_is_good(const struct doctor_pair *p)
-{
-	return p->allowed && p->canary != 0;
-}
-
 /* What is missing first in the order in which it is to be had. */
 int doctor_verdict(struct doctor *d)
 {
@@ -47,7 +42,7 @@ int doctor_verdict(struct doctor *d)
 	for (i = 0; i < d->nr_peers; i++)
 		peers += !d->peers[i].reason;
 	for (i = 0; i < d->nr_pairs; i++)
-		good += pair_is_good(&d->pairs[i]);
+		good += d->pairs[i].direct_works;
 	if (is_bad(d, "kernel.p2pdma") && (d->drv < 0 || !d->info.peer))
 		return say(d, DOCTOR_NO, CMD_IMPOSSIBLE, "not on this kernel: it has no P2PDMA");
 	if (d->drv < 0)
