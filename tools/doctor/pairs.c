@@ -106,7 +106,8 @@ static void tell(struct doctor *d, struct doctor_pair *p, const struct penstock_
 
 static void examine(struct doctor *d, struct source *s, const struct penstock_drv_peer *peer)
 {
-	const uint32_t routes = 1u << PENSTOCK_ROUTE_DIRECT | 1u << PENSTOCK_ROUTE_MAPPED | 1u << PENSTOCK_ROUTE_BOUNCE;
+	const uint32_t routes = 1u << PENSTOCK_ROUTE_DIRECT | 1u << PENSTOCK_ROUTE_MAPPED |
+				1u << PENSTOCK_ROUTE_BOUNCE;
 	const struct penstock_mem_source source = {
 		.ops = &penstock_mem_peer, .numa_node = -1, .drv = d->drv, .peer = peer->id,
 	};
@@ -143,7 +144,8 @@ static void examine_source(struct doctor *d, struct source *s)
 	if (!rc)
 		rc = penstock_route_target_add(d->drv, &s->store.files[s->file], &s->target, &err);
 	if (rc)
-		say_pair(d, &named, DOCTOR_NO, rc == -EACCES ? "run it as root, or name a file on the drive" : "", err.text);
+		say_pair(d, &named, DOCTOR_NO, rc == -EACCES ? "run it as root, or name a file on the drive" : "",
+			 err.text);
 	for (i = 0; !rc && i < d->nr_peers; i++)
 		if (d->peers[i].is_bar && !d->peers[i].reason)
 			examine(d, s, &d->peers[i]);

@@ -38,8 +38,8 @@ void run_catch_signals(void)
 /* The memory under a kernel's hands went away: there is no way on, but there are words for it. */
 static void on_bus_error(int sig)
 {
-	static const char text[] = "penstock run: the device's memory was taken away while it was computed on (SIGBUS): the "
-				   "device was removed, reset or unbound; see the kernel's log\n";
+	static const char text[] = "penstock run: the device's memory was taken away while it was computed on "
+				   "(SIGBUS): the device was removed, reset or unbound; see the kernel's log\n";
 	ssize_t unused;
 
 	unused = write(STDERR_FILENO, text, sizeof(text) - 1);
