@@ -389,7 +389,10 @@ void penstock_region_end(struct penstock_region *region);
 void penstock_region_kill(struct penstock_region *region, u32 reason);
 /* Users of the moment, for REGION_STAT and EBUSY. */
 u32 penstock_region_in_flight(struct penstock_region *region);
-/* All regions of an open that closes: kill, forget the ids. Does not wait. */
+/*
+ * All regions of an open that closes: kill, forget the ids. Host memory that nothing reads into is given back before
+ * it returns; it waits for no I/O.
+ */
 void penstock_region_free_all(struct penstock_open *open);
 int penstock_region_mmap(struct file *file, struct vm_area_struct *vma);
 

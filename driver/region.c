@@ -288,14 +288,41 @@ int penstock_ioctl_region_free(struct penstock_open *open, void *arg)
 	return ret;
 }
 
+/* False for what is dead already, and may have no memory any more. */
+static bool region_is_host_memory(struct penstock_region *region)
+{
+	bool host;
+
+	if (!penstock_region_begin_held(region))
+		return false;
+	host = !region->mem->p2p;
+	penstock_region_end(region);
+	return host;
+}
+
 void penstock_region_free_all(struct penstock_open *open)
 {
 	struct penstock_region *region;
 	unsigned long id;
 
 	xa_for_each(&open->regions, id, region) {
-		xa_erase(&open->regions, id);
+		bool host = region_is_host_memory(region);
+
 		penstock_region_kill(region, 0);
+		if (host && !refcount_read(&region->active))
+			continue;
+		/* Reads in flight, or pages of a peer that others use: that may take as long as a drive's time-out. */
+		xa_erase(&open->regions, id);
+		penstock_region_put(region);
+	}
+	/*
+	 * What is left is being given back, many at a time, and waits for
+	 * nobody. A process that is started again after its end must not find
+	 * its memory taken and its limit used up by what it had before.
+	 */
+	xa_for_each(&open->regions, id, region) {
+		wait_for_completion(&region->retired);
+		xa_erase(&open->regions, id);
 		penstock_region_put(region);
 	}
 	xa_destroy(&open->regions);

@@ -354,7 +354,10 @@ static int alloc_once(void *arg)
 	return become_member(160 * MIB / PAGE) && node >= 0 && !region_alloc(node, 160 * MIB, 0, &alloc) ? 0 : 1;
 }
 
-/* A signal that kills ends a long allocation; what it had goes back, to the last page of the user's charge. */
+/*
+ * A signal that kills ends a long allocation; what it had is back before the process is gone, to the last page of the
+ * user's charge: the next one starts with his limit free, or it could not allocate.
+ */
 static void test_killed(const struct objects *start)
 {
 	bool good = true;
