@@ -112,6 +112,23 @@ static inline bool pinned_returns_to(long pages)
 	return false;
 }
 
+/* Every page that was pinned was given back; the kernel sums these up with some delay. */
+static inline bool pins_are_even(void)
+{
+	double end = now() + 10;
+	long long acquired, released;
+
+	do {
+		acquired = proc_value("/proc/vmstat", "nr_foll_pin_acquired");
+		released = proc_value("/proc/vmstat", "nr_foll_pin_released");
+		if (acquired == released)
+			return true;
+		usleep(20000);
+	} while (now() < end);
+	printf("# %lld pages pinned, %lld given back\n", acquired, released);
+	return false;
+}
+
 /* ---- commands ---- */
 
 static inline int region_pin(int node, const void *addr, uint64_t len, struct penstock_region_pin *pin)

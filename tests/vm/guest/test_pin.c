@@ -6,25 +6,6 @@
  */
 #include "memory.h"
 
-/* ---- counts of the kernel ---- */
-
-/* Every page that was pinned was given back. */
-static bool pins_are_even(void)
-{
-	double end = now() + 10;
-	long long acquired, released;
-
-	do {
-		acquired = proc_value("/proc/vmstat", "nr_foll_pin_acquired");
-		released = proc_value("/proc/vmstat", "nr_foll_pin_released");
-		if (acquired == released)
-			return true;
-		usleep(20000);
-	} while (now() < end);
-	printf("# %lld pages pinned, %lld given back\n", acquired, released);
-	return false;
-}
-
 /* ---- limits ---- */
 
 #define LIMIT 64UL
