@@ -248,12 +248,25 @@ static u32 region_kill_idle(struct penstock_region *region)
 	return users;
 }
 
+/* False for what is dead already, and may have no memory any more. */
+static bool region_is_host_memory(struct penstock_region *region)
+{
+	bool host;
+
+	if (!penstock_region_begin_held(region))
+		return false;
+	host = !region->mem->p2p;
+	penstock_region_end(region);
+	return host;
+}
+
 int penstock_ioctl_region_free(struct penstock_open *open, void *arg)
 {
 	struct penstock_region_free *cmd = arg;
 	struct penstock_region *region;
 	u32 users = 0;
-	int ret;
+	int ret = 0;
+	bool host;
 
 	if (cmd->flags & ~PENSTOCK_REGION_FREE_F_WAIT)
 		return -EOPNOTSUPP;
@@ -265,6 +278,7 @@ int penstock_ioctl_region_free(struct penstock_open *open, void *arg)
 		mutex_unlock(&open->lock);
 		return -ENOENT;
 	}
+	host = region_is_host_memory(region);
 	if (!(cmd->flags & PENSTOCK_REGION_FREE_F_WAIT))
 		users = region_kill_idle(region);
 	if (users) {
@@ -282,22 +296,15 @@ int penstock_ioctl_region_free(struct penstock_open *open, void *arg)
 	 * The id is gone: there is no call to restart after a signal, and task
 	 * work of io_uring comes as one. So only what ends the process ends the
 	 * wait; the memory is then given back without us, with the last user.
+	 * Host memory without users is being given back now: see
+	 * penstock_region_free_all().
 	 */
-	ret = wait_for_completion_killable(&region->retired) ? -EINTR : 0;
+	if (host && !refcount_read(&region->active))
+		wait_for_completion(&region->retired);
+	else if (wait_for_completion_killable(&region->retired))
+		ret = -EINTR;
 	penstock_region_put(region);
 	return ret;
-}
-
-/* False for what is dead already, and may have no memory any more. */
-static bool region_is_host_memory(struct penstock_region *region)
-{
-	bool host;
-
-	if (!penstock_region_begin_held(region))
-		return false;
-	host = !region->mem->p2p;
-	penstock_region_end(region);
-	return host;
 }
 
 void penstock_region_free_all(struct penstock_open *open)
