@@ -94,6 +94,16 @@ struct reuse {
 	bool zeroed;
 };
 
+/* On one CPU: memory comes from its node, and the pages that were freed last come first. */
+static void stay_here(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
 /* Where the pages lie: root sees that in pagemap. */
 static bool read_pfns(const void *p, uint64_t *pfns, unsigned int nr)
 {
@@ -114,6 +124,7 @@ static int reuse_first(void *arg)
 	int node = node_open();
 	unsigned char *p;
 
+	stay_here();
 	if (node < 0 || region_alloc(node, REUSE_LEN, max_order, &alloc))
 		return 1;
 	p = region_map(node, &alloc);
@@ -139,6 +150,7 @@ static int reuse_second(void *arg)
 	uint64_t *pfns = calloc(nr, sizeof(*pfns));
 	unsigned char *p;
 
+	stay_here();
 	/* Another order than before: the blocks are cut differently. */
 	if (node < 0 || !pfns || region_alloc(node, REUSE_LEN, 3, &alloc))
 		return 1;
