@@ -2,6 +2,7 @@
 /*
  * The device node: module start and end, opens, the table of ioctls.
  */
+#include <linux/fdtable.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
@@ -179,6 +180,11 @@ static void undo_region_peer(struct penstock_open *open, void *arg)
 	undo_region(open, ((struct penstock_region_peer *)arg)->out_region_id);
 }
 
+static void undo_region_export(struct penstock_open *open, void *arg)
+{
+	close_fd(((struct penstock_region_export *)arg)->out_fd);
+}
+
 union penstock_ioctl_arg {
 	u32 size;
 	struct penstock_info info;
@@ -229,7 +235,8 @@ static const struct penstock_ioctl penstock_ioctls[] = {
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_PROBE, penstock_region_probe, __reserved, penstock_ioctl_region_probe, NULL),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_READ, penstock_region_read, __reserved, penstock_ioctl_region_read, NULL),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_FREE, penstock_region_free, out_in_flight, penstock_ioctl_region_free, NULL),
-	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_EXPORT, penstock_region_export, out_fd, penstock_ioctl_region_export, NULL),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_EXPORT, penstock_region_export, out_fd, penstock_ioctl_region_export,
+		       undo_region_export),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_STAT, penstock_region_stat, out_unreachable, penstock_ioctl_region_stat,
 		       NULL),
 };
