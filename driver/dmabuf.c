@@ -177,7 +177,7 @@ static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	if (!mem->mappable)
 		return -EOPNOTSUPP;
 	/* The rules of the node's own mappings. */
-	if (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_EXEC))
+	if (!(vma->vm_flags & VM_MAYSHARE) || (vma->vm_flags & VM_EXEC))
 		return -EINVAL;
 	if (READ_ONCE(mem->dead))
 		return -ENODEV;

@@ -376,8 +376,11 @@ int penstock_region_mmap(struct file *file, struct vm_area_struct *vma)
 	bool mappable, peer;
 	u64 end;
 
-	/* A private mapping would be copied on write, and reads into it would be lost. */
-	if (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_EXEC))
+	/*
+	 * A private mapping would be copied on write, and reads into it would be
+	 * lost. Of a descriptor that cannot write a shared one has MAYSHARE only.
+	 */
+	if (!(vma->vm_flags & VM_MAYSHARE) || (vma->vm_flags & VM_EXEC))
 		return -EINVAL;
 	if (id > PENSTOCK_MAX_ID)
 		return -ENOENT;
