@@ -51,6 +51,14 @@ finish() {
 have() { command -v "$1" >/dev/null; }
 has_module() { [ -d "/sys/module/$1" ]; }
 
+# insmod FILE PARAMETER...: the module's node is then as packaging's udev rule makes it
+insmod() {
+	busybox insmod "$@" || return
+	if [ -e /dev/penstock ]; then
+		chgrp penstock /dev/penstock && chmod 0660 /dev/penstock
+	fi
+}
+
 # drive NAME: its block device. A drive's name is its serial number.
 drive() {
 	for _c in /sys/class/nvme/nvme*; do
