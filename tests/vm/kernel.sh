@@ -58,6 +58,9 @@ stock() {
 # download VERSION FOLDER ROOT: the image's package, signed or not, unpacked into ROOT
 download() {
 	local name
+	if ! apt-cache show "linux-image-$1" >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then
+		apt-get -q update >"$cache/$flavour.log" 2>&1
+	fi
 	for name in "linux-image-$1" "linux-image-$1-unsigned"; do
 		if (cd "$2" && apt-get -q download "$name") >"$cache/$flavour.log" 2>&1; then
 			mkdir -p "$3"
