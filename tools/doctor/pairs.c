@@ -112,7 +112,8 @@ static void examine(struct doctor *d, struct source *s, const struct penstock_dr
 		.ops = &penstock_mem_peer, .numa_node = -1, .drv = d->drv, .peer = peer->id,
 	};
 	struct penstock_route_pair pair = {
-		.source = &source, .flush = peer->needs_flush, .store = &s->store, .file = s->file, .target = &s->target,
+		.source = &source, .flush = peer->needs_flush, .store = &s->store, .file = s->file,
+		.target = &s->target,
 	};
 	struct penstock_error err = { 0 };
 	struct penstock_route_found found;
