@@ -157,17 +157,20 @@ verdict 'doctor as somebody else names the group' "$(su other -c 'penstock docto
 	grep -q 'usermod -aG penstock' "$out.other" || cat "$out.other")"
 
 if [ "$way" = good ]; then
-	# the peer goes while experts are computed on it
+	# the peer goes while experts are read into it, and while all are there and are computed on
 	driver=/sys/bus/pci/drivers/penstock_peer
-	timeout 60 penstock run "$model" --device "$device" --route direct --tokens 4000 --cache 3M --threads 1 --quiet \
-		>"$out.gone" 2>"$out.gone.err" &
-	pid=$!
-	sleep 6
-	verdict 'it runs when the peer is unbound' "$(kill -0 $pid 2>&1)"
-	peer_pci 0 >"$driver/unbind"
-	wait $pid
-	verdict 'it ends with words' "$(refused gone 3 'taken away\|is gone')"
-	peer_pci 0 >"$driver/bind"
+	for cache in 3M 1G; do
+		timeout 60 penstock run "$model" --device "$device" --route direct --tokens 4000 --cache $cache --threads 1 \
+			--quiet >"$out.gone" 2>"$out.gone.err" &
+		pid=$!
+		sleep 6
+		verdict "cache of $cache: it runs when the peer is unbound" "$(kill -0 $pid 2>&1)"
+		peer_pci 0 >"$driver/unbind"
+		wait $pid
+		verdict 'it ends with words' "$(refused gone 3 'its memory was taken away\|memory was taken away while')"
+		note "$(cat "$out.gone.err")"
+		peer_pci 0 >"$driver/bind"
+	done
 	run back --device "$device" --route direct
 	verdict 'and works when the peer is back' "$(good back direct)"
 fi
