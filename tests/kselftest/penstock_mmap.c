@@ -5,7 +5,8 @@
  * Each kind of memory that can be mapped is a variant; the rules are the same.
  */
 #include <sys/sysmacros.h>
-#include "objects_fixture.h"
+#include "penstock_util.h"
+#include "kselftest_harness.h"
 
 #define NR_PAGES 8
 #define LEN (NR_PAGES * PAGE)

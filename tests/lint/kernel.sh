@@ -32,10 +32,11 @@ driver_style() {
 }
 # BIT() is the kernel's own.
 uapi_style() { check BIT_MACRO "${uapi[@]}"; }
-# Programs: the harness's macros are flow of control, and there is no kstrtol().
+# Programs: the harness's macros are flow of control and types, attributes are the compiler's, and there is no kstrtol().
 kselftest_style() {
-	check PREFER_KERNEL_TYPES,CAMELCASE,MACRO_WITH_FLOW_CONTROL,MACRO_ARG_REUSE,VOLATILE,COMPLEX_MACRO,SSCANF_TO_KSTRTO \
-		"${kselftest[@]}"
+	local types=PREFER_KERNEL_TYPES,CAMELCASE,MACRO_WITH_FLOW_CONTROL,MACRO_ARG_REUSE,VOLATILE,COMPLEX_MACRO,SSCANF_TO_KSTRTO
+	types+=,PREFER_DEFINED_ATTRIBUTE_MACRO,SPACING,BRACES,ARRAY_SIZE,PARENTHESIS_ALIGNMENT
+	check "$types" "${kselftest[@]}"
 }
 if [ -z "$checkpatch" ] || ! have perl; then
 	skip 'checkpatch --strict' 'no checkpatch.pl (CHECKPATCH=path, or Debian: linux-source-6.12)'
