@@ -35,7 +35,7 @@ uapi_style() { check BIT_MACRO "${uapi[@]}"; }
 # Programs: the harness's macros are flow of control and types, attributes are the compiler's, and there is no kstrtol().
 kselftest_style() {
 	local types=PREFER_KERNEL_TYPES,CAMELCASE,MACRO_WITH_FLOW_CONTROL,MACRO_ARG_REUSE,VOLATILE,COMPLEX_MACRO,SSCANF_TO_KSTRTO
-	types+=,PREFER_DEFINED_ATTRIBUTE_MACRO,SPACING,BRACES,ARRAY_SIZE,PARENTHESIS_ALIGNMENT
+	types+=,PREFER_DEFINED_ATTRIBUTE_MACRO,SPACING,BRACES,ARRAY_SIZE,PARENTHESIS_ALIGNMENT,LINE_SPACING
 	check "$types" "${kselftest[@]}"
 }
 if [ -z "$checkpatch" ] || ! have perl; then
