@@ -33,13 +33,14 @@ static u32 probe_map(struct pci_dev *drive, struct page *page, u32 *reason)
 		return PENSTOCK_MAP_NONE;
 	}
 	sg_set_page(table.sgl, page, PAGE_SIZE, 0);
-	ret = dma_map_sgtable(&drive->dev, &table, DMA_FROM_DEVICE, 0);
+	/* A read into the page may be in flight: the trial leaves its data alone, and says so. */
+	ret = dma_map_sgtable(&drive->dev, &table, DMA_FROM_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
 	if (ret) {
 		*reason = ret == -EREMOTEIO ? PENSTOCK_REASON_UNREACHABLE : PENSTOCK_REASON_MAP_FAILED;
 		type = PENSTOCK_MAP_NONE;
 	} else {
 		type = sg_dma_is_bus_address(table.sgl) ? PENSTOCK_MAP_BUS_ADDRESS : PENSTOCK_MAP_HOST_BRIDGE;
-		dma_unmap_sgtable(&drive->dev, &table, DMA_FROM_DEVICE, 0);
+		dma_unmap_sgtable(&drive->dev, &table, DMA_FROM_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
 	}
 	sg_free_table(&table);
 	return type;
