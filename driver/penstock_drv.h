@@ -36,11 +36,12 @@
  *
  * Order of locks (outer first)
  *
- *   penstock_peers_lock (mutex)   the list of peers, peer->dead
+ *   a drive's device lock         REGION_PROBE: the drive's driver stays
+ *   penstock_peers_lock (mutex)   the list of peers
  *   open->lock (mutex)            control commands of one open that change its regions' table
  *   mmap_lock                     page faults come in with it
  *   mem->lock (mutex)             mem->{regions,dead,releasing,dmabuf}; no user access under it
- *   peer->lock (mutex)            peer->mems
+ *   peer->lock (mutex)            peer->mems, peer->dead
  *   a dma-buf's reservation lock  revocation; what dma-buf calls in it takes none of ours
  *   i_mmap_rwsem                  unmap_mapping_range()
  *   region->state_lock (spin)     region->dead; taken with interrupts off
