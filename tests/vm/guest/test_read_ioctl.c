@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * REGION_READ: many reads in one call, good and bad ones among each other;
- * arrays that cannot be read or written to their end; signals; who may read
- * into pinned memory.
+ * signals; who may read into pinned memory. What is refused:
+ * tests/kselftest/penstock_read.c.
  *
  * test_read_ioctl FOLDER DRIVE: a folder with the bench's file data; the raw
  * drive "raw", which the host throttles for us.
@@ -67,54 +67,6 @@ static void test_mixed(void)
 	    first_not(host.map + 20480, POISON, 45056) < 0 &&
 	    first_wrong(&file, host.map + 65536, 4096, 65536) < 0,
 	    "the good ones bring their bytes, the bad ones nothing");
-}
-
-static void test_arrays(void)
-{
-	uint32_t done, longer = sizeof(struct penstock_read) + 16;
-	struct penstock_region_read cmd = { .size = sizeof(cmd),
-					    .nr_reads = 1,
-					    .read_size = sizeof(struct penstock_read) };
-	struct penstock_read *reads = calloc(1025, sizeof(*reads)), *edge;
-	uint8_t *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *wide;
-
-	for (int i = 0; i < 1025; i++)
-		reads[i] = one(&file, i * 512, i * 512, 512);
-	tap(!read_many(reads, 1024, sizeof(*reads), &done) && done == 1024 &&
-	    first_wrong(&file, host.map, 0, 1024 * 512) < 0, "as many as one call takes");
-	tap_eq(read_many(reads, 1025, sizeof(*reads), &done), -EINVAL, "one more is refused");
-	tap_eq(read_many(reads, 0, sizeof(*reads), &done), -EINVAL, "none is refused");
-	tap_eq(read_many(reads, 1, sizeof(*reads) - 8, &done), -EINVAL, "structs that are too short are refused");
-	tap_eq(read_many(reads, 1, 8192, &done), -E2BIG, "structs above a page are refused");
-	tap_eq(done, 0, "and nothing is done");
-	cmd.reads_uptr = (uintptr_t)reads;
-	cmd.flags = 1;
-	tap_eq(node_ioctl(node, PENSTOCK_IOC_REGION_READ, &cmd), -EOPNOTSUPP, "an unknown flag is refused");
-	cmd.flags = 0;
-	cmd.__reserved = 1;
-	tap_eq(node_ioctl(node, PENSTOCK_IOC_REGION_READ, &cmd), -EOPNOTSUPP, "a reserved field is refused");
-
-	/* Three before the end of what is mapped. */
-	munmap(pages + 4096, 4096);
-	edge = (struct penstock_read *)(pages + 4096) - 3;
-	for (int i = 0; i < 3; i++)
-		edge[i] = one(&file, 0, 0, 512);
-	tap(read_many(edge, 4, sizeof(*edge), &done) == -EFAULT && done == 3 && edge[2].out_result == 512,
-	    "an array that ends too soon: EFAULT, the ones before are done (%u)", done);
-	tap(read_many((void *)0x10, 1, sizeof(*edge), &done) == -EFAULT && !done, "an array that is none");
-	mprotect(pages, 4096, PROT_READ);
-	tap(read_many(edge, 3, sizeof(*edge), &done) == -EFAULT && !done, "one that cannot be written");
-
-	wide = calloc(3, longer);
-	for (int i = 0; i < 3; i++)
-		memcpy(wide + i * longer, &reads[i], sizeof(*reads));
-	tap(!read_many((void *)wide, 3, longer, &done) && done == 3, "longer structs with zeros behind");
-	wide[2 * longer - 1] = 1;
-	tap(read_many((void *)wide, 3, longer, &done) == -E2BIG && done == 1, "and with something there: E2BIG (%u)",
-	    done);
-	free(wide);
-	free(reads);
-	munmap(pages, 4096);
 }
 
 /* ---- signals ---- */
@@ -207,7 +159,6 @@ int main(int argc, char **argv)
 		 !dest_alloc(node, "host", 2 * MIB, 0, &host), "targets and a region"))
 		return tap_done();
 	test_mixed();
-	test_arrays();
 	test_signal(0, "EINTR");
 	test_signal(SA_RESTART, "not restarted");
 	test_who();

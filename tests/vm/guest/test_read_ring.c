@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
  * READ on every kind of ring, and what happens to reads in flight: rings that
- * lack something, that are never reaped, polled by the kernel, closed; entries
- * that run in workers, in chains, that are cancelled or changed; queues that
- * are full.
+ * are never reaped, polled by the kernel, closed; entries that run in workers,
+ * in chains, that are cancelled or changed; queues that are full. What is
+ * refused: tests/kselftest/penstock_read.c.
  *
  * test_read_ring FOLDER DRIVE: a folder with the bench's file data; the raw
  * drive "raw", which the host throttles for us.
@@ -78,59 +78,6 @@ static bool some_reads(struct io_uring *ring, const struct source *s, const stru
 	memset(d->map, POISON, d->len);
 	queue_reads(ring, s, d, 32, 32768, sqe_flags);
 	return io_uring_submit(ring) == 32 && reap_reads(ring, s, d, 32, 32768);
-}
-
-/* ---- rings that lack something, entries that are wrong ---- */
-
-static void test_refused(struct dest *d)
-{
-	struct iovec iov = { .iov_base = aligned_alloc(4096, 4096), .iov_len = 4096 };
-	uint32_t t = file.add.out_target_id;
-	struct penstock_uring_read *cmd;
-	struct io_uring_sqe *sqe;
-	struct io_uring_cqe cqe;
-	struct io_uring ring;
-
-	memset(d->map, POISON, d->len);
-	if (!io_uring_queue_init(8, &ring, 0)) {
-		sqe = io_uring_get_sqe(&ring);
-		io_uring_prep_nop(sqe);
-		sqe->opcode = IORING_OP_URING_CMD;
-		sqe->fd = node;
-		sqe->cmd_op = PENSTOCK_URING_CMD_READ;
-		io_uring_submit(&ring);
-		tap_eq(ring_reap(&ring, 5, &cqe) ?: cqe.res, -EOPNOTSUPP, "a ring of small entries is refused");
-		io_uring_queue_exit(&ring);
-	}
-	if (!ring_init(&ring, 8, IORING_SETUP_IOPOLL)) {
-		tap_eq(read_ring(&ring, node, t, d->id, 0, 0, 4096, 0), -EOPNOTSUPP, "a polled ring is refused");
-		io_uring_queue_exit(&ring);
-	}
-	ring_init(&ring, 8, 0);
-	io_uring_register_buffers(&ring, &iov, 1);
-	sqe = ring_read(&ring, node, t, d->id, 0, 0, 4096, 0);
-	sqe->rw_flags = 1;	/* IORING_URING_CMD_FIXED */
-	io_uring_submit(&ring);
-	tap_eq(ring_reap(&ring, 5, &cqe) ?: cqe.res, -EOPNOTSUPP, "a registered buffer is refused");
-	ring_read(&ring, node, t, d->id, 0, 0, 4096, 0)->cmd_op = PENSTOCK_URING_CMD_WRITE;
-	io_uring_submit(&ring);
-	tap_eq(ring_reap(&ring, 5, &cqe) ?: cqe.res, -EOPNOTSUPP, "WRITE is refused");
-	ring_read(&ring, node, t, d->id, 0, 0, 4096, 0)->cmd_op = PENSTOCK_IOC_INFO;
-	io_uring_submit(&ring);
-	tap_eq(ring_reap(&ring, 5, &cqe) ?: cqe.res, -ENOTTY, "an unknown command is refused");
-	cmd = (void *)ring_read(&ring, node, t, d->id, 0, 0, 4096, 0)->cmd;
-	cmd->flags = 1;
-	io_uring_submit(&ring);
-	tap_eq(ring_reap(&ring, 5, &cqe) ?: cqe.res, -EOPNOTSUPP, "an unknown flag is refused");
-	for (int i = 0; i < 6; i++) {
-		cmd = (void *)ring_read(&ring, node, t, d->id, 0, 0, 4096, 0)->cmd;
-		cmd->__reserved[i] = 1ULL << 63;
-		io_uring_submit(&ring);
-		tap_eq(ring_reap(&ring, 5, &cqe) ?: cqe.res, -EOPNOTSUPP, "a reserved field is refused");
-	}
-	tap_eq(first_not(d->map, POISON, d->len), -1, "refused reads read nothing");
-	io_uring_queue_exit(&ring);
-	free(iov.iov_base);
 }
 
 /* ---- kinds of rings, flags of entries ---- */
@@ -438,7 +385,6 @@ int main(int argc, char **argv)
 			 !dest_alloc(node, "host", 2 * MIB, 0, &host) && !dest_pin(node, 2 * MIB, &pinned),
 		 "targets and regions"))
 		return tap_done();
-	test_refused(&host);
 	test_kinds(&host, &pinned);
 	test_chains(&host);
 	test_full_queue();
