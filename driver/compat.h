@@ -151,14 +151,6 @@ static inline struct block_device *file_bdev(struct file *bdev_file)
 }
 #endif
 
-/* For who knows that the struct is there, but not whether it has users. */
-#if !PENSTOCK_HAVE_GET_FILE_ACTIVE
-static inline struct file *get_file_active(struct file **file)
-{
-	return get_file_rcu(*file) ? *file : NULL;
-}
-#endif
-
 #if PENSTOCK_HAVE_FILE_KATTR
 #define fileattr file_kattr
 #endif

@@ -201,11 +201,6 @@ probe FILE_BDEV <<'END'
 struct block_device *conftest(struct file *file) { return file_bdev(file); }
 END
 
-probe GET_FILE_ACTIVE <<'END'
-#include <linux/fs.h>
-struct file *conftest(struct file **file) { return get_file_active(file); }
-END
-
 probe BDEV_MAPPING <<'END'
 #include <linux/blkdev.h>
 struct inode *conftest(struct block_device *bdev) { return bdev->bd_mapping->host; }

@@ -3,12 +3,12 @@
  * dma-bufs of memories: another process imports one as a region of its own, a
  * device of another driver attaches to it.
  *
- * A memory has one dma-buf at a time, which holds a reference on it;
- * mem->dmabuf points back without one. The file's count reaches zero before
- * dmabuf_release() can take mem->lock and clear that pointer, and in between
- * even the file's inode may be gone. Who comes by mem->dmabuf therefore takes
- * a reference on the file first, under mem->lock, and leaves the dma-buf
- * alone when there is none to be had.
+ * Each export is a dma-buf of its own, which holds a reference on the memory
+ * and is in mem->exports until its release. That release runs when its dentry
+ * goes, which others may hold after the file was freed (O_PATH, readlink in
+ * /proc): nothing here reaches for a dma-buf's file, and no dma-buf is given
+ * out a second time. What a revocation needs lives until the release: the
+ * dma-buf itself, and its inode by a reference of ours.
  *
  * Taken from within others' locks: mem->lock on page faults (in mmap_lock),
  * and nothing in dmabuf_map() and dmabuf_pin(), which run in the reservation
@@ -29,20 +29,32 @@ PENSTOCK_IMPORT_NS(DMA_BUF);
 
 static const struct dma_buf_ops dmabuf_ops;
 
-/* The dma-buf of a memory with a reference, or NULL where there is none or its end has begun. Under mem->lock. */
-static struct dma_buf *dmabuf_get_live(struct penstock_mem *mem)
+/**
+ * struct penstock_export - a dma-buf of a memory, as its priv
+ * @node: in mem->exports, or empty
+ * @mem: a reference
+ * @dmabuf: whose priv this is
+ * @inode: of its file, whose mappings are zapped; a reference
+ */
+struct penstock_export {
+	struct list_head node;
+	struct penstock_mem *mem;
+	struct dma_buf *dmabuf;
+	struct inode *inode;
+};
+
+static struct penstock_mem *dmabuf_mem(const struct dma_buf *dmabuf)
 {
-	lockdep_assert_held(&mem->lock);
-	if (mem->dmabuf && get_file_active(&mem->dmabuf->file))
-		return mem->dmabuf;
-	return NULL;
+	const struct penstock_export *export = dmabuf->priv;
+
+	return export->mem;
 }
 
 /* ---- devices ---- */
 
 static int dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
-	struct penstock_mem *mem = dmabuf->priv;
+	struct penstock_mem *mem = dmabuf_mem(dmabuf);
 
 	/* One that cannot be told to let go keeps a peer from being taken away. */
 	if (!attach->importer_ops)
@@ -55,7 +67,7 @@ static int dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *atta
 /* Host memory stays where it is, and is never revoked; peer memory may have to go at any time. */
 static int dmabuf_pin(struct dma_buf_attachment *attach)
 {
-	struct penstock_mem *mem = attach->dmabuf->priv;
+	struct penstock_mem *mem = dmabuf_mem(attach->dmabuf);
 
 	return mem->p2p ? -EOPNOTSUPP : 0;
 }
@@ -97,7 +109,7 @@ static void dmabuf_fill(const struct penstock_mem *mem, u32 most, struct sg_tabl
 
 static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach, enum dma_data_direction dir)
 {
-	struct penstock_mem *mem = attach->dmabuf->priv;
+	struct penstock_mem *mem = dmabuf_mem(attach->dmabuf);
 	struct sg_table *sgt;
 	u32 most, nr;
 	int ret;
@@ -137,18 +149,20 @@ static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt
 
 void penstock_dmabuf_zap(struct penstock_mem *mem)
 {
-	struct dma_buf *dmabuf = dmabuf_get_live(mem);
+	struct penstock_export *export;
 
-	if (!dmabuf)
-		return;
-	unmap_mapping_range(dmabuf->file->f_mapping, 0, 0, 1);
-	dma_resv_lock(dmabuf->resv, NULL);
-	dma_buf_move_notify(dmabuf);
-	/* Importers may let go in their own time; the fences say when their devices have stopped. */
-	dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_BOOKKEEP, false, MAX_SCHEDULE_TIMEOUT);
-	dma_resv_unlock(dmabuf->resv);
-	/* Never runs the release from here: that is left to the task or to a worker. */
-	dma_buf_put(dmabuf);
+	lockdep_assert_held(&mem->lock);
+	/* Their releases wait for mem->lock. */
+	list_for_each_entry(export, &mem->exports, node) {
+		struct dma_buf *dmabuf = export->dmabuf;
+
+		unmap_mapping_range(export->inode->i_mapping, 0, 0, 1);
+		dma_resv_lock(dmabuf->resv, NULL);
+		dma_buf_move_notify(dmabuf);
+		/* Importers may let go in their own time; the fences say when their devices have stopped. */
+		dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_BOOKKEEP, false, MAX_SCHEDULE_TIMEOUT);
+		dma_resv_unlock(dmabuf->resv);
+	}
 }
 
 /* ---- mappings ---- */
@@ -172,7 +186,7 @@ static const struct vm_operations_struct dmabuf_vm_ops = {
 
 static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
-	struct penstock_mem *mem = dmabuf->priv;
+	struct penstock_mem *mem = dmabuf_mem(dmabuf);
 
 	if (!mem->mappable)
 		return -EOPNOTSUPP;
@@ -194,13 +208,14 @@ static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 
 static void dmabuf_release(struct dma_buf *dmabuf)
 {
-	struct penstock_mem *mem = dmabuf->priv;
+	struct penstock_export *export = dmabuf->priv;
+	struct penstock_mem *mem = export->mem;
 
 	mutex_lock(&mem->lock);
-	/* It may have been replaced since its end began. */
-	if (mem->dmabuf == dmabuf)
-		mem->dmabuf = NULL;
+	list_del(&export->node);
 	mutex_unlock(&mem->lock);
+	iput(export->inode);
+	kfree(export);
 	penstock_object_add(PENSTOCK_OBJECT_DMABUF, -1);
 	/* Host memory never waits, and who closes the last descriptor finds it given back. */
 	if (mem->p2p)
@@ -219,53 +234,44 @@ static const struct dma_buf_ops dmabuf_ops = {
 	.release = dmabuf_release,
 };
 
-/* Not yet that of its memory. */
+/* A new dma-buf of the memory. The caller keeps the memory alive. */
 static struct dma_buf *dmabuf_create(struct penstock_mem *mem)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	struct penstock_export *export;
 	struct dma_buf *dmabuf;
+	bool dead;
 
+	export = kzalloc(sizeof(*export), GFP_KERNEL_ACCOUNT);
+	if (!export)
+		return ERR_PTR(-ENOMEM);
+	INIT_LIST_HEAD(&export->node);
+	export->mem = mem;
 	info.ops = &dmabuf_ops;
 	info.size = mem->len;
 	info.flags = O_RDWR;
-	info.priv = mem;
-	penstock_mem_get(mem);
+	info.priv = export;
 	dmabuf = dma_buf_export(&info);
-	if (IS_ERR(dmabuf))
-		penstock_mem_put(mem);
-	else
-		penstock_object_add(PENSTOCK_OBJECT_DMABUF, 1);
-	return dmabuf;
-}
-
-/* The memory's one dma-buf with a reference: that which lives, or a new one. The caller keeps the memory alive. */
-static struct dma_buf *dmabuf_get(struct penstock_mem *mem)
-{
-	struct dma_buf *dmabuf, *made;
-
-	mutex_lock(&mem->lock);
-	dmabuf = dmabuf_get_live(mem);
-	mutex_unlock(&mem->lock);
-	if (dmabuf)
+	if (IS_ERR(dmabuf)) {
+		kfree(export);
 		return dmabuf;
-
-	/* Made without the lock, for it takes locks of its own; then two may have made one. */
-	made = dmabuf_create(mem);
-	if (IS_ERR(made))
-		return made;
-	mutex_lock(&mem->lock);
-	if (mem->dead) {
-		dmabuf = ERR_PTR(-ENODEV);
-	} else {
-		dmabuf = dmabuf_get_live(mem);
-		if (!dmabuf) {
-			mem->dmabuf = made;
-			dmabuf = made;
-		}
 	}
+	/* From here on its release undoes all. */
+	penstock_mem_get(mem);
+	penstock_object_add(PENSTOCK_OBJECT_DMABUF, 1);
+	export->dmabuf = dmabuf;
+	export->inode = file_inode(dmabuf->file);
+	ihold(export->inode);
+
+	mutex_lock(&mem->lock);
+	dead = mem->dead;
+	if (!dead)
+		list_add_tail(&export->node, &mem->exports);
 	mutex_unlock(&mem->lock);
-	if (dmabuf != made)
-		dma_buf_put(made);
+	if (dead) {
+		dma_buf_put(dmabuf);
+		return ERR_PTR(-ENODEV);
+	}
 	return dmabuf;
 }
 
@@ -287,7 +293,7 @@ int penstock_ioctl_region_export(struct penstock_open *open, void *arg)
 	if (mem->only_mm || region->mem_offset || region->len != mem->len)
 		dmabuf = ERR_PTR(-EOPNOTSUPP);
 	else
-		dmabuf = dmabuf_get(mem);
+		dmabuf = dmabuf_create(mem);
 	penstock_region_end(region);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
@@ -309,7 +315,7 @@ struct penstock_mem *penstock_dmabuf_import(int fd, u32 *reason)
 	if (IS_ERR(dmabuf))
 		return ERR_CAST(dmabuf);
 	if (dmabuf->ops == &dmabuf_ops) {
-		mem = dmabuf->priv;
+		mem = dmabuf_mem(dmabuf);
 		penstock_mem_get(mem);
 	} else {
 		*reason = PENSTOCK_REASON_DMABUF_NO_PAGES;

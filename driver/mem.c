@@ -78,6 +78,7 @@ struct penstock_mem *penstock_mem_alloc(u32 nr_bvec)
 	kref_init(&mem->ref);
 	mutex_init(&mem->lock);
 	INIT_LIST_HEAD(&mem->regions);
+	INIT_LIST_HEAD(&mem->exports);
 	INIT_LIST_HEAD(&mem->peer_node);
 	init_waitqueue_head(&mem->empty);
 	init_completion(&mem->released);
@@ -135,8 +136,7 @@ void penstock_mem_revoke(struct penstock_mem *mem, u32 reason)
 		mem->dead = reason;
 	list_for_each_entry(region, &mem->regions, node)
 		penstock_region_kill(region, reason);
-	if (mem->dmabuf)
-		penstock_dmabuf_zap(mem);
+	penstock_dmabuf_zap(mem);
 	mutex_unlock(&mem->lock);
 
 	/* Regions leave the list when their last read has ended: no process has to do anything for that. */

@@ -24,7 +24,7 @@
  *
  * Lifetime of a memory
  *
- *   each region that is not retired, and the dma-buf, hold a reference. With
+ *   each region that is not retired, and its dma-bufs, hold a reference. With
  *   the last one ops->release() gives the pages back. A revocation (the peer
  *   goes away) does not wait for the dma-buf: it marks the memory dead, kills
  *   the regions, takes mappings away, waits until mem->regions is empty, and
@@ -40,7 +40,7 @@
  *   penstock_peers_lock (mutex)   the list of peers
  *   open->lock (mutex)            control commands of one open that change its regions' table
  *   mmap_lock                     page faults come in with it
- *   mem->lock (mutex)             mem->{regions,dead,releasing,dmabuf}; no user access under it
+ *   mem->lock (mutex)             mem->{regions,dead,releasing,exports}; no user access under it
  *   peer->lock (mutex)            peer->mems, peer->dead
  *   a dma-buf's reservation lock  revocation; what dma-buf calls in it takes none of ours
  *   i_mmap_rwsem                  unmap_mapping_range()
@@ -69,7 +69,6 @@
 #include <linux/penstock.h>
 #include "compat.h"
 
-struct dma_buf;
 struct io_uring_cmd;
 struct penstock_open;
 struct penstock_mem;
@@ -266,7 +265,7 @@ void penstock_uncharge(struct penstock_charge *charge);
  * @dead: why the pages are gone, PENSTOCK_REASON_*, or 0
  * @releasing: ops->release() was called
  * @released: completed when it has returned
- * @dmabuf: the dma-buf, borrowed: it holds a reference on us and clears this under @lock
+ * @exports: its dma-bufs (dmabuf.c): each holds a reference on us, and leaves under @lock
  * @peer: whose memory it is, a reference, or NULL
  * @peer_user: who was charged for it, from penstock_peer_join() to penstock_peer_leave()
  * @peer_node: in peer->mems
@@ -287,13 +286,13 @@ struct penstock_mem {
 	struct mm_struct *only_mm;
 	struct penstock_charge charge;
 
-	struct mutex lock;		/* what follows, to dmabuf */
+	struct mutex lock;		/* what follows, to exports */
 	struct list_head regions;
 	wait_queue_head_t empty;
 	u32 dead;
 	bool releasing;
 	struct completion released;
-	struct dma_buf *dmabuf;
+	struct list_head exports;
 
 	struct penstock_peer *peer;
 	struct penstock_peer_user *peer_user;

@@ -37,7 +37,7 @@
  *  - ENOMEM: no memory, or RLIMIT_MEMLOCK is exceeded
  *  - ENOSPC: the limit on objects or on BAR bytes is reached, or the peer has no free range of that length
  *  - EPERM: the caller is not the one who may (see PENSTOCK_IOC_REGION_PIN)
- *  - EBUSY: I/O is in flight or the memory is exported
+ *  - EBUSY: I/O is in flight
  *  - ENODEV: the peer, or the memory behind a region, is gone
  *  - EREMOTEIO: the drive cannot reach the peer (the drive itself may report this for some of its errors, too)
  *  - ERESTARTSYS, seen as EINTR: a signal came while waiting
@@ -519,10 +519,10 @@ struct penstock_region_free {
  * @region_id: the region: not one made by REGION_PIN, nor a part of a dma-buf (EOPNOTSUPP)
  * @out_fd: a dma-buf, close-on-exec
  *
- * A memory has one dma-buf at a time: exporting again gives another descriptor of it. Devices may attach to it only if
- * they can give the memory up (dynamic importers); peer memory cannot be pinned by them, host memory can. The memory
- * and its charge live until the last of region and dma-buf is gone. Its mappings are shared (EINVAL for private and
- * executable ones), no longer than the memory, and give SIGBUS once the peer is gone.
+ * Each export is a dma-buf of its own on the same memory. Devices may attach to it only if they can give the memory up
+ * (dynamic importers); peer memory cannot be pinned by them, host memory can. The memory and its charge live until the
+ * last of region and dma-bufs is gone. Its mappings are shared (EINVAL for private and executable ones), no longer than
+ * the memory, and give SIGBUS once the peer is gone.
  */
 struct penstock_region_export {
 	__u32 size;

@@ -55,7 +55,9 @@ static void test_export(void)
 	struct penstock_region_alloc alloc;
 	struct penstock_region_pin pin;
 	struct stat first, second;
-	int fd = exported(MIB, &alloc), again;
+	int fd = exported(MIB, &alloc), again, path_only;
+	struct penstock_region_peer peer;
+	char path[64];
 	static char user[2 * PAGE] __attribute__((aligned(PAGE)));
 
 	if (fd < 0)
@@ -64,9 +66,22 @@ static void test_export(void)
 	tap(lseek(fd, 0, SEEK_END) == (off_t)MIB, "it has the region's length");
 	again = region_export(node, alloc.out_region_id);
 	tap(again >= 0 && again != fd && !fstat(fd, &first) && !fstat(again, &second) &&
-	    first.st_ino == second.st_ino && objects_get("dmabufs") == 1, "exported twice, it is the same one");
-	close(fd);
+	    first.st_ino != second.st_ino && objects_get("dmabufs") == 2, "exported twice, there are two");
 	close(again);
+
+	/* The dentry outlives the file: the release comes late, and what is exported meanwhile is not touched by it. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	path_only = open(path, O_PATH | O_CLOEXEC);
+	close(fd);
+	for (int i = 0; i < 64; i++)
+		close(open("/dev/null", O_RDONLY));
+	fd = region_export(node, alloc.out_region_id);
+	peer = (struct penstock_region_peer) { .size = sizeof(peer), .kind = PENSTOCK_PEER_DMABUF, .fd = fd, .length = MIB };
+	tap(path_only >= 0 && fd >= 0 && !node_ioctl(node, PENSTOCK_IOC_REGION_PEER, &peer) &&
+	    !region_free(node, peer.out_region_id, PENSTOCK_REGION_FREE_F_WAIT, NULL),
+	    "an export after a close whose release is still to come is a dma-buf");
+	close(path_only);
+	close(fd);
 	tap(objects_get("dmabufs") == 0, "closed, it is gone");
 	fd = region_export(node, alloc.out_region_id);
 	tap(fd >= 0 && objects_get("dmabufs") == 1, "the region can be exported anew");
