@@ -64,6 +64,14 @@ static bool event_take(struct penstock_open *open, struct penstock_event *event)
 	return taken;
 }
 
+/* What was taken did not arrive. */
+static void event_lose(struct penstock_open *open)
+{
+	spin_lock_irq(&open->event_lock);
+	open->event_lost = true;
+	spin_unlock_irq(&open->event_lock);
+}
+
 ssize_t penstock_event_read(struct file *file, char __user *buf, size_t len, loff_t *pos)
 {
 	struct penstock_open *open = file->private_data;
@@ -74,8 +82,10 @@ ssize_t penstock_event_read(struct file *file, char __user *buf, size_t len, lof
 		return -EINVAL;
 	while (len - done >= sizeof(event)) {
 		if (event_take(open, &event)) {
-			if (copy_to_user(buf + done, &event, sizeof(event)))
+			if (copy_to_user(buf + done, &event, sizeof(event))) {
+				event_lose(open);
 				return done ? done : -EFAULT;
+			}
 			done += sizeof(event);
 			continue;
 		}

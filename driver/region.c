@@ -103,8 +103,12 @@ static bool region_mark_dead(struct penstock_region *region, u32 reason)
 
 	spin_lock_irqsave(&region->state_lock, flags);
 	first = !region->dead;
-	if (first)
-		WRITE_ONCE(region->dead, reason + 1);
+	if (first) {
+		/* Before any read can be refused: who gets ENODEV finds the event that says why. */
+		if (reason)
+			penstock_event_post(region->open, PENSTOCK_EVENT_REVOKED, region->id, reason);
+		smp_store_release(&region->dead, reason + 1);
+	}
 	spin_unlock_irqrestore(&region->state_lock, flags);
 	return first;
 }
@@ -115,8 +119,6 @@ void penstock_region_kill(struct penstock_region *region, u32 reason)
 		return;
 	trace_penstock_region_kill(region, reason);
 	region_unmap(region);
-	if (reason)
-		penstock_event_post(region->open, PENSTOCK_EVENT_REVOKED, region->id, reason);
 	penstock_region_end(region);
 }
 
