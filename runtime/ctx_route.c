@@ -50,6 +50,7 @@ static int examine(struct penstock_model *m, dev_t dev, uint32_t generation, str
 	struct penstock_ctx *ctx = m->ctx;
 	struct penstock_pair *p = pair_of(ctx, dev);
 	struct penstock_route_pair pair;
+	int rc;
 
 	*out = p;
 	if (p && p->found.generation == generation && (p->routes & ctx->routes) == ctx->routes)
@@ -63,9 +64,13 @@ static int examine(struct penstock_model *m, dev_t dev, uint32_t generation, str
 		ctx->pairs = p;
 	}
 	*out = p;
-	p->routes = ctx->routes;
+	/* What could not be examined is no verdict: the next model asks again. */
+	p->routes = 0;
 	penstock_model_pair(m, largest_on(&m->index->store, dev), &pair);
-	return penstock_route_examine(&pair, ctx->routes, WINDOW_NS, &p->found, err);
+	rc = penstock_route_examine(&pair, ctx->routes, WINDOW_NS, &p->found, err);
+	if (!rc)
+		p->routes = ctx->routes;
+	return rc;
 }
 
 /* Files that the driver refuses one by one count for the model, whatever the drive. */

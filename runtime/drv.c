@@ -285,8 +285,12 @@ int penstock_drv_region_probe(int drv, uint32_t region, uint32_t target, struct 
 			      struct penstock_error *err)
 {
 	struct penstock_region_probe p = { .size = sizeof(p), .region_id = region, .target_id = target };
-	int rc = call(drv, PENSTOCK_IOC_REGION_PROBE, &p);
+	int rc;
 
+	/* A signal while the drive is being reset is no verdict. */
+	do {
+		rc = call(drv, PENSTOCK_IOC_REGION_PROBE, &p);
+	} while (rc == -EINTR);
 	if (rc)
 		return penstock_err(err, rc, "REGION_PROBE of region %u, target %u", region, target);
 	*out = (struct penstock_drv_probe){
@@ -341,7 +345,7 @@ int penstock_drv_region_free(int drv, uint32_t region, bool wait, struct penstoc
 	int rc = call(drv, PENSTOCK_IOC_REGION_FREE, &f);
 
 	if (rc == -EBUSY)
-		return penstock_err(err, rc, "free region %u: %u reads are in flight, or it is exported", region,
+		return penstock_err(err, rc, "free region %u: %u reads are in flight", region,
 				    f.out_in_flight);
 	return rc ? penstock_err(err, rc, "free region %u", region) : 0;
 }

@@ -133,6 +133,11 @@ static void ask_driver(struct penstock_ctx *ctx, struct penstock_read *r)
 	uint32_t target = m->targets ? m->targets[r->file - m->file_base].info.id : 0;
 	struct penstock_drv_probe probe = { 0 };
 
+	/* By way of the host's memory the drive cannot have missed the peer. */
+	if (m->route == PENSTOCK_ROUTE_BOUNCE) {
+		r->status = -EIO;
+		return;
+	}
 	if (!mem->region || !target)
 		return;
 	if (penstock_drv_region_probe(ctx->drv, mem->region, target, &probe, NULL))
