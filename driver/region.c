@@ -107,6 +107,7 @@ static bool region_mark_dead(struct penstock_region *region, u32 reason)
 		/* Before any read can be refused: who gets ENODEV finds the event that says why. */
 		if (reason)
 			penstock_event_post(region->open, PENSTOCK_EVENT_REVOKED, region->id, reason);
+		/* Pairs with the reads of dead in penstock_region_begin(), whose caller then reads the event. */
 		smp_store_release(&region->dead, reason + 1);
 	}
 	spin_unlock_irqrestore(&region->state_lock, flags);
