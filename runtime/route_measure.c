@@ -25,21 +25,13 @@ struct job {
 	struct penstock_read reads[DEPTH];
 };
 
-static uint64_t next_random(struct job *j)
-{
-	j->seed ^= j->seed << 13;
-	j->seed ^= j->seed >> 7;
-	j->seed ^= j->seed << 17;
-	return j->seed;
-}
-
 static void submit(struct job *j, uint32_t nr)
 {
 	uint64_t end = penstock_align_up(j->file->size, j->align), off;
 	struct penstock_read *r = &j->reads[nr];
 	char *staging = NULL;
 
-	off = end > j->len ? penstock_align_down(next_random(j) % (end - j->len + 1), j->align) : 0;
+	off = end > j->len ? penstock_align_down(penstock_random_u64(&j->seed) % (end - j->len + 1), j->align) : 0;
 	*r = (struct penstock_read){ .buf = -1, .off = off, .len = j->len };
 	r->need = (uint32_t)penstock_min_u64(j->len, j->file->size - off);
 	r->dst = (char *)j->mem->base + (uint64_t)nr * j->len;

@@ -78,21 +78,13 @@ int penstock_tune_choose(const struct penstock_tune_point *points, uint32_t nr)
 	return chosen;
 }
 
-static uint64_t next_random(struct job *j)
-{
-	j->seed ^= j->seed << 13;
-	j->seed ^= j->seed >> 7;
-	j->seed ^= j->seed << 17;
-	return j->seed;
-}
-
 /* Another read of @len bytes, or of what there is, from a random place to the next one in memory. */
 static void aim(struct job *j, struct penstock_read *r, uint32_t len)
 {
 	uint64_t align = j->file->align, room = j->end - j->first, off = j->first;
 
 	if (room > len)
-		off += penstock_align_down(next_random(j) % (room - len + 1), align);
+		off += penstock_align_down(penstock_random_u64(&j->seed) % (room - len + 1), align);
 	else
 		len = (uint32_t)room;
 	*r = (struct penstock_read){ .buf = 0, .off = off, .len = len };

@@ -39,6 +39,15 @@ static inline uint64_t penstock_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+/* Places to read at: xorshift (Marsaglia, 13 7 17). @seed: not 0 */
+static inline uint64_t penstock_random_u64(uint64_t *seed)
+{
+	*seed ^= *seed << 13;
+	*seed ^= *seed >> 7;
+	*seed ^= *seed << 17;
+	return *seed;
+}
+
 static inline uint64_t penstock_min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;

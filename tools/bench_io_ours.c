@@ -154,10 +154,7 @@ static uint64_t next_block(struct worker *w)
 {
 	if (w->o->job.sequential)
 		return w->next++ % w->o->nr_blocks;
-	w->seed ^= w->seed << 13;
-	w->seed ^= w->seed >> 7;
-	w->seed ^= w->seed << 17;
-	return w->seed % w->o->nr_blocks;
+	return penstock_random_u64(&w->seed) % w->o->nr_blocks;
 }
 
 static void aim(struct worker *w, struct penstock_read *r)
