@@ -49,21 +49,8 @@ struct penstock_ring_ops {
 	void (*wake)(void *engine);
 };
 
-/* Where the kernel says whether it lets processes use io_uring. */
-#define PENSTOCK_URING_SYSCTL	"/proc/sys/kernel/io_uring_disabled"
-
 extern const struct penstock_ring_ops penstock_ring_uring;
 extern const struct penstock_ring_ops penstock_ring_pread;
-
-/**
- * penstock_uring_refusal() - why io_uring cannot be used here, and what to do about it
- * @code: negative errno of the step that failed
- * @step: that step, such as "io_uring_setup"
- * @sysctl: PENSTOCK_URING_SYSCTL, or a file that stands in for it
- * @needed: bytes of locked memory wanted
- * @why: receives the text
- */
-void penstock_uring_refusal(int code, const char *step, const char *sysctl, size_t needed, char *why, size_t why_len);
 
 /**
  * penstock_ring_open() - start an engine

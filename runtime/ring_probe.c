@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "drv.h"
-#include "ring.h"
 #include "ring_probe.h"
 #include "util.h"
 
@@ -105,6 +104,22 @@ static int open_probe_file(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Submit what was put, and wait for its completion. Return: 0 with @cqe to be marked as seen; -errno. */
+static int submit_one(struct io_uring *ring, struct io_uring_cqe **cqe)
+{
+	int ret;
+
+	do {
+		ret = io_uring_submit_and_wait(ring, 1);
+	} while (ret == -EINTR);
+	if (ret < 0)
+		return ret;
+	do {
+		ret = io_uring_wait_cqe(ring, cqe);
+	} while (ret == -EINTR);
+	return ret;
+}
+
 /* Return: 0 when a read through the ring gives what pread() gives; -errno with the step. */
 static int probe_read(struct io_uring *ring, int fd, const char **step)
 {
@@ -118,14 +133,7 @@ static int probe_read(struct io_uring *ring, int fd, const char **step)
 	if (!sqe)
 		return -EIO;
 	io_uring_prep_read(sqe, fd, got, sizeof(got), 0);
-	do {
-		ret = io_uring_submit_and_wait(ring, 1);
-	} while (ret == -EINTR);
-	if (ret < 0)
-		return ret;
-	do {
-		ret = io_uring_wait_cqe(ring, &cqe);
-	} while (ret == -EINTR);
+	ret = submit_one(ring, &cqe);
 	if (ret < 0)
 		return ret;
 	*step = "a read of one block through it";
@@ -155,14 +163,7 @@ static int probe_command(struct io_uring *ring, int drv, const char **step)
 	sqe->opcode = IORING_OP_URING_CMD;
 	sqe->fd = drv;
 	sqe->cmd_op = penstock_drv_read_cmd(&none, sqe->cmd);
-	do {
-		ret = io_uring_submit_and_wait(ring, 1);
-	} while (ret == -EINTR);
-	if (ret < 0)
-		return ret;
-	do {
-		ret = io_uring_wait_cqe(ring, &cqe);
-	} while (ret == -EINTR);
+	ret = submit_one(ring, &cqe);
 	if (ret < 0)
 		return ret;
 	ret = cqe->res;

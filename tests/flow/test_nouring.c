@@ -2,6 +2,7 @@
 /* Where io_uring is refused: reads go through pread, every byte right, and the reason can be read. */
 #include "ring_load.h"
 #include "fake/nouring.c"
+#include "ring_probe.h"
 
 static struct penstock_store store;
 
