@@ -13,6 +13,18 @@
 /* 2 MiB runs on x86; what there is of them is the kernel's luck. */
 #define WANTED_ORDER 9u
 
+int penstock_mem_region_len(int drv, size_t *len, struct penstock_drv_info *info, struct penstock_error *err)
+{
+	int rc = penstock_drv_info(drv, info, err);
+
+	if (rc)
+		return rc;
+	if (!*len || *len > SIZE_MAX / 2)
+		return penstock_err(err, -EINVAL, "%zu bytes of the driver's memory", *len);
+	*len = penstock_align_up(*len, info->page_size);
+	return 0;
+}
+
 int penstock_mem_region_take(int drv, const struct penstock_drv_region *r, size_t len, struct penstock_mem *m,
 			     struct penstock_error *err)
 {
@@ -56,12 +68,9 @@ static int driver_alloc(const struct penstock_mem_source *s, size_t len, struct 
 	struct penstock_drv_info info;
 	int rc;
 
-	rc = penstock_drv_info(s->drv, &info, err);
+	rc = penstock_mem_region_len(s->drv, &len, &info, err);
 	if (rc)
 		return rc;
-	if (!len || len > SIZE_MAX / 2)
-		return penstock_err(err, -EINVAL, "%zu bytes of the driver's memory", len);
-	len = penstock_align_up(len, info.page_size);
 	rc = penstock_drv_region_alloc(s->drv, len, s->numa_node,
 				       (uint32_t)penstock_min_u64(info.max_order, WANTED_ORDER), &r, err);
 	if (!rc)

@@ -7,6 +7,13 @@
 #include "mem.h"
 
 /**
+ * penstock_mem_region_len() - what a region of at least that many bytes takes
+ * @len: bytes; rounded up to the driver's pages
+ * @info: receives what the driver says of itself
+ * Return: 0; -EINVAL no length.
+ */
+int penstock_mem_region_len(int drv, size_t *len, struct penstock_drv_info *info, struct penstock_error *err);
+/**
  * penstock_mem_region_take() - turn a region into landing memory
  * @r: taken over, also on failure
  * @len: its length

@@ -19,12 +19,9 @@ static int peer_alloc(const struct penstock_mem_source *s, size_t len, struct pe
 	struct penstock_drv_info info;
 	int rc;
 
-	rc = penstock_drv_info(s->drv, &info, err);
+	rc = penstock_mem_region_len(s->drv, &len, &info, err);
 	if (rc)
 		return rc;
-	if (!len || len > SIZE_MAX / 2)
-		return penstock_err(err, -EINVAL, "%zu bytes of peer memory", len);
-	len = penstock_align_up(len, info.page_size);
 	rc = penstock_drv_region_peer(s->drv, s->peer, len, &r, NULL, err);
 	if (!rc)
 		rc = penstock_mem_region_take(s->drv, &r, len, m, err);
