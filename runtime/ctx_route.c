@@ -32,20 +32,19 @@ static struct penstock_pair *pair_of(struct penstock_ctx *ctx, dev_t dev)
 	return p;
 }
 
-/* The largest file on a drive says most about it. */
-static uint32_t largest_on(const struct penstock_store *s, dev_t dev)
+/* The largest file on a drive, the first of several, says most about it: does this one? @devs: the drive of each. */
+static bool stands_for_drive(const struct penstock_store *s, const dev_t *devs, uint32_t file)
 {
-	uint32_t best = UINT32_MAX;
-
 	for (uint32_t i = 0; i < s->nr_files; i++)
-		if (dev_of(&s->files[i]) == dev && (best == UINT32_MAX || s->files[i].size > s->files[best].size))
-			best = i;
-	return best;
+		if (devs[i] == devs[file] && (s->files[i].size > s->files[file].size ||
+					      (s->files[i].size == s->files[file].size && i < file)))
+			return false;
+	return true;
 }
 
 /* What is known of a drive already counts until a PCI device comes or goes. */
-static int examine(struct penstock_model *m, dev_t dev, uint32_t generation, struct penstock_pair **out,
-		   struct penstock_error *err)
+static int examine(struct penstock_model *m, uint32_t file, dev_t dev, uint32_t generation,
+		   struct penstock_pair **out, struct penstock_error *err)
 {
 	struct penstock_ctx *ctx = m->ctx;
 	struct penstock_pair *p = pair_of(ctx, dev);
@@ -66,7 +65,7 @@ static int examine(struct penstock_model *m, dev_t dev, uint32_t generation, str
 	*out = p;
 	/* What could not be examined is no verdict: the next model asks again. */
 	p->routes = 0;
-	penstock_model_pair(m, largest_on(&m->index->store, dev), &pair);
+	penstock_model_pair(m, file, &pair);
 	rc = penstock_route_examine(&pair, ctx->routes, WINDOW_NS, &p->found, err);
 	if (!rc)
 		p->routes = ctx->routes;
@@ -103,17 +102,26 @@ static int examine_all(struct penstock_model *m, struct penstock_route_verdict *
 	const struct penstock_store *s = &m->index->store;
 	struct penstock_drv_info info;
 	struct penstock_pair *p;
+	dev_t *devs;
 	int rc;
 
 	rc = penstock_drv_info(m->ctx->drv, &info, err);
+	if (rc)
+		return rc;
+	devs = calloc(s->nr_files ? s->nr_files : 1, sizeof(*devs));
+	if (!devs)
+		return penstock_err(err, -ENOMEM, "the drives of %u files", s->nr_files);
+	for (uint32_t i = 0; i < s->nr_files; i++)
+		devs[i] = dev_of(&s->files[i]);
 	for (uint32_t i = 0; i < s->nr_files && !rc; i++) {
 		/* once a drive: at the file that stands for it */
-		if (largest_on(s, dev_of(&s->files[i])) != i)
+		if (!stands_for_drive(s, devs, i))
 			continue;
-		rc = examine(m, dev_of(&s->files[i]), info.generation, &p, err);
+		rc = examine(m, i, devs[i], info.generation, &p, err);
 		for (uint32_t r = 0; r < PENSTOCK_ROUTES && !rc; r++)
 			merge(&all[r], &p->found.of[r]);
 	}
+	free(devs);
 	if (!rc)
 		refuse_files(m, &all[PENSTOCK_ROUTE_DIRECT]);
 	return rc;
@@ -146,16 +154,6 @@ static void reason_text(const struct penstock_route_verdict *all, bool asked, ch
 		       (double)all[r].bytes_per_s / 1e9);
 		sep = ", ";
 	}
-}
-
-static int fastest(const struct penstock_route_verdict *all)
-{
-	int best = -1;
-
-	for (int r = 0; r < (int)PENSTOCK_ROUTES; r++)
-		if (all[r].examined && !all[r].code && (best < 0 || all[r].bytes_per_s > all[best].bytes_per_s))
-			best = r;
-	return best;
 }
 
 /* One that was asked for: its reason as it is. Several: all of them, in short. */
@@ -209,7 +207,7 @@ int penstock_model_choose_route(struct penstock_model *m, struct penstock_error 
 	rc = examine_all(m, all, err);
 	if (rc)
 		return rc;
-	best = fastest(all);
+	best = penstock_route_fastest(all);
 	if (best < 0)
 		return none_works(m, all, err);
 	m->route = (enum penstock_route)best;

@@ -33,6 +33,16 @@ int penstock_route_find(const char *name)
 	return -1;
 }
 
+int penstock_route_fastest(const struct penstock_route_verdict *all)
+{
+	int best = -1;
+
+	for (int r = 0; r < (int)PENSTOCK_ROUTES; r++)
+		if (all[r].examined && !all[r].code && (best < 0 || all[r].bytes_per_s > all[best].bytes_per_s))
+			best = r;
+	return best;
+}
+
 int penstock_route_target_add(int drv, const struct penstock_file *f, struct penstock_route_target *t,
 			      struct penstock_error *err)
 {

@@ -83,6 +83,9 @@ const char *penstock_route_name(enum penstock_route route);
 /** penstock_route_find() - by name; -1 = none */
 int penstock_route_find(const char *name);
 
+/** penstock_route_fastest() - of PENSTOCK_ROUTES verdicts; the first of those that are as fast; -1 = none works */
+int penstock_route_fastest(const struct penstock_route_verdict *all);
+
 /** penstock_route_target_add() - hand a file to the driver; if it refuses, @t says why. Return: 0; -ENOSPC, -ENOMEM. */
 int penstock_route_target_add(int drv, const struct penstock_file *f, struct penstock_route_target *t,
 			      struct penstock_error *err);

@@ -63,28 +63,12 @@ static const char *verdict_text(const struct penstock_route_verdict *v, char *bu
 	return buf;
 }
 
-static enum penstock_route fastest(const struct penstock_route_found *f, bool *any)
-{
-	enum penstock_route best = PENSTOCK_ROUTE_HOST;
-	uint32_t r;
-
-	*any = false;
-	for (r = PENSTOCK_ROUTE_DIRECT; r < PENSTOCK_ROUTES; r++) {
-		if (f->of[r].code || (*any && f->of[r].bytes_per_s <= f->of[best].bytes_per_s))
-			continue;
-		best = (enum penstock_route)r;
-		*any = true;
-	}
-	return best;
-}
-
 /* One line: the path, the canary, each route's speed or its reason, the choice. */
 static void tell(struct doctor *d, struct doctor_pair *p, const struct penstock_route_found *f)
 {
 	const struct penstock_route_verdict *direct = &f->of[PENSTOCK_ROUTE_DIRECT];
 	char text[1200], one[3][300];
-	bool any;
-	enum penstock_route best = fastest(f, &any);
+	int best = penstock_route_fastest(f->of);
 
 	p->distance = f->probe.distance;
 	p->allowed = f->probe.allowed;
@@ -94,14 +78,14 @@ static void tell(struct doctor *d, struct doctor_pair *p, const struct penstock_
 	p->mapped_bytes_per_s = f->of[PENSTOCK_ROUTE_MAPPED].bytes_per_s;
 	p->bounce_bytes_per_s = f->of[PENSTOCK_ROUTE_BOUNCE].bytes_per_s;
 	snprintf(p->map, sizeof(p->map), "%s", map_names[f->probe.map]);
-	if (any)
-		snprintf(p->route, sizeof(p->route), "%s", penstock_route_name(best));
+	if (best >= 0)
+		snprintf(p->route, sizeof(p->route), "%s", penstock_route_name((enum penstock_route)best));
 	snprintf(text, sizeof(text), "path: %s, distance %d; canary: %s; direct %s, mapped %s, bounce %s; chosen: %s",
 		 p->map, p->distance, p->canary > 0 ? "passed" : p->canary ? "not run" : "FAILED",
 		 verdict_text(direct, one[0], sizeof(one[0])),
 		 verdict_text(&f->of[PENSTOCK_ROUTE_MAPPED], one[1], sizeof(one[1])),
-		 verdict_text(&f->of[PENSTOCK_ROUTE_BOUNCE], one[2], sizeof(one[2])), any ? p->route : "none");
-	say_pair(d, p, p->direct_works ? DOCTOR_OK : any ? DOCTOR_DEGRADED : DOCTOR_NO, "", text);
+		 verdict_text(&f->of[PENSTOCK_ROUTE_BOUNCE], one[2], sizeof(one[2])), best >= 0 ? p->route : "none");
+	say_pair(d, p, p->direct_works ? DOCTOR_OK : best >= 0 ? DOCTOR_DEGRADED : DOCTOR_NO, "", text);
 }
 
 static void examine(struct doctor *d, struct source *s, const struct penstock_drv_peer *peer)
