@@ -157,8 +157,6 @@ int penstock_model_stage(struct penstock_model *m, struct penstock_error *err)
 {
 	struct penstock_ctx *ctx = m->ctx;
 	uint64_t len = (uint64_t)ctx->depth * ctx->split;
-	struct penstock_mem_source host = { .ops = &penstock_mem_host, .numa_node = ctx->source.numa_node,
-					    .no_huge = ctx->source.no_huge };
 	int rc;
 
 	if (m->route != PENSTOCK_ROUTE_BOUNCE || ctx->stage.mem.len >= len)
@@ -169,7 +167,7 @@ int penstock_model_stage(struct penstock_model *m, struct penstock_error *err)
 				    (unsigned long long)STAGE_MOST);
 	penstock_ctx_unregister(ctx, &ctx->stage);
 	penstock_mem_free(&ctx->stage.mem);
-	rc = penstock_mem_get(&host, len, &ctx->stage.mem, err);
+	rc = penstock_mem_alloc(len, ctx->source.numa_node, ctx->source.no_huge, &ctx->stage.mem, err);
 	if (rc)
 		return rc;
 	penstock_ctx_register(ctx, &ctx->stage);

@@ -182,7 +182,7 @@ struct penstock_ctx {
 	struct penstock_drv_peer peer;	/* the device, if it is one */
 	int drv;			/* the driver's node, or -1 */
 	uint32_t routes;		/* that may be chosen, a bit each */
-	struct penstock_pair *pairs;	/* under admin, and the ring's thread's while it looks again */
+	struct penstock_pair *pairs;	/* under admin */
 	struct penstock_mem canary;	/* of the device, to look again */
 	uint64_t polled_ns;		/* the ring's thread only: when events were last asked for */
 	bool look_again;		/* the ring's thread only: verdicts are void */
@@ -305,7 +305,7 @@ void penstock_model_destroy(struct penstock_model *m);
  */
 int penstock_model_tune(struct penstock_model *m, struct penstock_error *err);
 
-/* ---- ctx_device.c, ctx_route.c, stream_route.c: devices that are reached by a route ---- */
+/* ---- ctx_device.c, ctx_route.c, stream_device.c: devices that are reached by a route ---- */
 
 /**
  * penstock_ctx_open_device() - take device and route from the options

@@ -72,17 +72,13 @@ static int try_file(struct penstock_model *m, uint32_t file, struct penstock_err
 	return penstock_route_canary(&pair, m->route, &ctx->canary, err);
 }
 
-/* Verdicts of before are void. Return: false when it could not be looked at now. */
+/* Of models that are open; verdicts have the generation that they were found in. Return: false when not now. */
 static bool look_again(struct penstock_ctx *ctx)
 {
-	struct penstock_drv_info info;
 	struct penstock_error err;
 
 	if (pthread_mutex_trylock(&ctx->admin))
 		return false;
-	if (!penstock_drv_info(ctx->drv, &info, NULL))
-		for (struct penstock_pair *p = ctx->pairs; p; p = p->next)
-			p->found.generation = p->found.generation == info.generation ? info.generation : 0;
 	for (struct penstock_model *m = ctx->models; m; m = m->next) {
 		if (ctx->source.ops != &penstock_mem_peer || m->status ||
 		    (m->route != PENSTOCK_ROUTE_DIRECT && m->route != PENSTOCK_ROUTE_MAPPED))
