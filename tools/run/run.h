@@ -37,8 +37,6 @@ int run_fail_queue(struct penstock_error *e, int code, const struct penstock_que
 /** run_interrupted() - has SIGINT or SIGTERM come since run_catch_signals()? */
 bool run_interrupted(void);
 void run_catch_signals(void);
-/** run_catch_bus_errors() - SIGBUS, of memory of a device that went away, ends the program with words */
-void run_catch_bus_errors(void);
 
 /* ---- arguments ---- */
 

@@ -47,7 +47,7 @@ static void on_bus_error(int sig)
 	_exit(CMD_IMPOSSIBLE);
 }
 
-void run_catch_bus_errors(void)
+static void catch_bus_errors(void)
 {
 	struct sigaction sa = { .sa_handler = on_bus_error };
 
@@ -159,7 +159,7 @@ static int open_model(struct run_session *s, uint64_t cache_bytes, struct pensto
 	int rc;
 
 	if (s->args->device && strcmp(s->args->device, "host"))
-		run_catch_bus_errors();
+		catch_bus_errors();
 	opts.cache_bytes = cache_bytes;
 	opts.device = s->args->device;
 	opts.route = s->args->route;
