@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a read costs the CPU, by route and size, in instructions.
- *
- * Under "-icount shift=0" and one CPU the clock of the machine counts
- * instructions, one a nanosecond, and goes on in sleep. So instructions are
- * the time that went by less the time that the CPU was idle, which the kernel
- * keeps to the nanosecond (/proc/timer_list). Without icount the figures are
- * busy nanoseconds of whatever the machine is.
+ * What a read costs the CPU, in instructions (insn.h), by route and size.
  *
  * bench_route DRIVE: prints one JSON object a line. Rounds of the routes
  * alternate; the median of the rounds is given.
  */
+#include "cmd.h"
 #include "guest.h"
+#include "insn.h"
 
 #define ROUNDS	9
 #define MAX_LEN	(4U << 20)
@@ -33,50 +29,6 @@ static void die(const char *what, int ret)
 {
 	fprintf(stderr, "bench_route: %s: %s\n", what, strerror(-ret));
 	exit(1);
-}
-
-/* Nanoseconds that CPU 0 has slept since the machine started. */
-static uint64_t idle_ns(void)
-{
-	static char text[65536];
-	const char *at;
-	size_t len = 0;
-	ssize_t n;
-	int fd = open("/proc/timer_list", O_RDONLY);
-
-	while (fd >= 0 && len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
-		len += n;
-	close(fd);
-	text[len] = '\0';
-	at = strstr(text, ".idle_sleeptime");
-	if (!at || !(at = strchr(at, ':')))
-		die("no idle_sleeptime in /proc/timer_list", -ENODATA);
-	return strtoull(at + 1, NULL, 10);
-}
-
-static uint64_t clock_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_RAW, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
-struct busy { uint64_t clock, idle; };
-
-static struct busy busy_start(void)
-{
-	struct busy b = { .idle = idle_ns() };
-
-	b.clock = clock_ns();
-	return b;
-}
-
-static double busy_end(struct busy b)
-{
-	uint64_t clock = clock_ns() - b.clock, idle = idle_ns() - b.idle;
-
-	return clock > idle ? (double)(clock - idle) : 0;
 }
 
 static void one_read(enum route route, uint32_t len, uint64_t offset)
@@ -112,27 +64,14 @@ static void one_read(enum route route, uint32_t len, uint64_t offset)
 
 static double round_of(enum route route, uint32_t len, int nr)
 {
-	struct busy b;
+	struct insn begin;
 	int i;
 
 	one_read(route, len, 0);
-	b = busy_start();
+	begin = insn_start();
 	for (i = 0; i < nr; i++)
 		one_read(route, len, (uint64_t)(i % 8) * len);
-	return busy_end(b) / nr;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, int nr)
-{
-	qsort(v, nr, sizeof(*v), compare);
-	return v[nr / 2];
+	return (double)insn_since(begin) / nr;
 }
 
 static void setup(const char *path)
@@ -193,7 +132,7 @@ static void bench_reads(void)
 				v[r][round] = round_of(r, len, nr);
 		printf("BENCH {\"bench\": \"read\", \"len_bytes\": %u", len);
 		for (int r = 0; r < NR_ROUTES; r++)
-			printf(", \"%s\": %.0f", route_names[r], median(v[r], ROUNDS));
+			printf(", \"%s\": %.0f", route_names[r], cmd_median(v[r], ROUNDS));
 		printf("}\n");
 		fflush(stdout);
 	}
@@ -206,23 +145,23 @@ static void bench_register(const char *kind, uint32_t peer_id, uint64_t len)
 	for (int round = 0; round < ROUNDS; round++) {
 		struct penstock_region_peer bar;
 		struct penstock_region_alloc alloc;
-		struct busy b = busy_start();
+		struct insn begin = insn_start();
 		uint32_t id;
 		int ret;
 
 		ret = peer_id ? region_bar(node, peer_id, len, &bar) : region_alloc(node, len, 9, &alloc);
 		if (ret)
 			die(kind, ret);
-		reg[round] = busy_end(b);
+		reg[round] = (double)insn_since(begin);
 		id = peer_id ? bar.out_region_id : alloc.out_region_id;
-		b = busy_start();
+		begin = insn_start();
 		ret = region_free(node, id, PENSTOCK_REGION_FREE_F_WAIT, NULL);
 		if (ret)
 			die("REGION_FREE", ret);
-		release[round] = busy_end(b);
+		release[round] = (double)insn_since(begin);
 	}
 	printf("BENCH {\"bench\": \"region\", \"kind\": \"%s\", \"len_bytes\": %llu, \"register\": %.0f, \"free\": %.0f}\n",
-	       kind, (unsigned long long)len, median(reg, ROUNDS), median(release, ROUNDS));
+	       kind, (unsigned long long)len, cmd_median(reg, ROUNDS), cmd_median(release, ROUNDS));
 	fflush(stdout);
 }
 

@@ -100,8 +100,3 @@ peer_range() {
 		printf '0x%x 0x%x\n' "$_first" "$((_last + 1))"
 	}
 }
-
-# instructions: on a lane with icount the clock counts them: nanoseconds that the CPUs were not idle
-instructions() {
-	awk '/^now at/ { now = $3 } /idle_sleeptime/ { idle += $3 } END { printf "%.0f\n", now - idle }' /proc/timer_list
-}
