@@ -157,6 +157,19 @@ static inline int peer_first(int node, struct penstock_peer_enum *peer)
 
 /* ---- reads ---- */
 
+/* One read by the ioctl: bytes, or -errno. */
+static inline int64_t read_ioctl(int node, uint32_t target, uint32_t region, uint64_t offset, uint64_t region_offset,
+				 uint32_t len)
+{
+	struct penstock_read read = { .target_id = target, .region_id = region, .offset = offset,
+		.region_offset = region_offset, .length = len, .out_result = -12345 };
+	struct penstock_region_read cmd = { .size = sizeof(cmd), .nr_reads = 1, .read_size = sizeof(read),
+		.reads_uptr = (uintptr_t)&read };
+	int ret = node_ioctl(node, PENSTOCK_IOC_REGION_READ, &cmd);
+
+	return ret ? ret : read.out_result;
+}
+
 static inline int ring_init(struct io_uring *ring, unsigned int entries, unsigned int flags)
 {
 	return io_uring_queue_init(entries, ring, flags | IORING_SETUP_SQE128);

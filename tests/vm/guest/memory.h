@@ -153,19 +153,6 @@ static inline int region_import(int node, int fd, uint64_t offset, uint64_t len,
 	return node_ioctl(node, PENSTOCK_IOC_REGION_PEER, peer);
 }
 
-/* A read by ioctl: bytes or -errno. */
-static inline long long region_read(int node, uint32_t target, uint32_t region, uint64_t offset, uint64_t region_offset,
-				    uint32_t len)
-{
-	struct penstock_read read = { .target_id = target, .region_id = region, .offset = offset,
-				      .region_offset = region_offset, .length = len };
-	struct penstock_region_read cmd = { .size = sizeof(cmd), .reads_uptr = (uintptr_t)&read, .nr_reads = 1,
-					    .read_size = sizeof(read) };
-	int ret = node_ioctl(node, PENSTOCK_IOC_REGION_READ, &cmd);
-
-	return ret ? ret : read.out_result;
-}
-
 /* A region mapped as a whole, or NULL. */
 static inline void *region_map(int node, const struct penstock_region_alloc *alloc)
 {

@@ -132,19 +132,6 @@ static inline int64_t first_not(const uint8_t *at, uint8_t byte, uint64_t len)
 	return -1;
 }
 
-/* One read by the ioctl. */
-static inline int64_t read_ioctl(int node, uint32_t target, uint32_t region, uint64_t offset, uint64_t region_offset,
-				 uint32_t len)
-{
-	struct penstock_read read = { .target_id = target, .region_id = region, .offset = offset,
-		.region_offset = region_offset, .length = len, .out_result = -12345 };
-	struct penstock_region_read cmd = { .size = sizeof(cmd), .nr_reads = 1, .read_size = sizeof(read),
-		.reads_uptr = (uintptr_t)&read };
-	int ret = node_ioctl(node, PENSTOCK_IOC_REGION_READ, &cmd);
-
-	return ret ? ret : read.out_result;
-}
-
 /* One read by a ring; sqe_flags as IOSQE_ASYNC. */
 static inline int64_t read_ring(struct io_uring *ring, int node, uint32_t target, uint32_t region, uint64_t offset,
 				uint64_t region_offset, uint32_t len, unsigned int sqe_flags)

@@ -180,8 +180,8 @@ static int importer(int sock)
 		return 4;
 	if (file >= 0) {
 		if (target_add(mine, file, &add) ||
-		    region_read(mine, add.out_target_id, part.out_region_id, 0, 2 * PAGE, 2 * PAGE) != -EINVAL ||
-		    region_read(mine, add.out_target_id, part.out_region_id, 0, 2 * PAGE, PAGE) != PAGE ||
+		    read_ioctl(mine, add.out_target_id, part.out_region_id, 0, 2 * PAGE, 2 * PAGE) != -EINVAL ||
+		    read_ioctl(mine, add.out_target_id, part.out_region_id, 0, 2 * PAGE, PAGE) != PAGE ||
 		    !is_file_data(p + 4 * PAGE, 0, PAGE) || !is_filled(p + 3 * PAGE, 3 * PAGE, PAGE, 9) ||
 		    !is_filled(p + 5 * PAGE, 5 * PAGE, 3 * PAGE, 9))
 			return 5;

@@ -158,7 +158,7 @@ static int pin_and_read(void *p, uint64_t len, uint64_t offset)
 
 	if (ret)
 		return ret;
-	got = region_read(node, target, pin.out_region_id, offset, 0, len);
+	got = read_ioctl(node, target, pin.out_region_id, offset, 0, len);
 	if (got != (long long)len || !is_file_data(p, offset, len)) {
 		printf("# read %lld of %llu bytes\n", got, (unsigned long long)len);
 		ret = -EBADMSG;
@@ -239,7 +239,7 @@ static void test_files(void)
 	q = mmap(NULL, MIB, PROT_READ, MAP_SHARED, mem, 0);
 	ret = region_pin(node, p, MIB, &pin);
 	munmap(p, MIB);
-	got = ret ? ret : region_read(node, target, pin.out_region_id, 4 * MIB, 0, MIB);
+	got = ret ? ret : read_ioctl(node, target, pin.out_region_id, 4 * MIB, 0, MIB);
 	tap(got == (long long)MIB && is_file_data(q, 4 * MIB, MIB), "shared memory, read into after its munmap (%lld)",
 	    got);
 	munmap(q, MIB);
@@ -249,7 +249,7 @@ static void test_files(void)
 	p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ret = region_pin(node, p, MIB, &pin);
 	munmap(p, MIB);
-	got = ret ? ret : region_read(node, target, pin.out_region_id, 4 * MIB, 0, MIB);
+	got = ret ? ret : read_ioctl(node, target, pin.out_region_id, 4 * MIB, 0, MIB);
 	tap(got == (long long)MIB, "anonymous memory, read into after its munmap");
 	region_free(node, pin.out_region_id, 0, NULL);
 	close(fd);
@@ -334,7 +334,7 @@ static void test_refusals(void)
 
 static int read_as_other(void *arg)
 {
-	return region_read(node, target, *(uint32_t *)arg, 0, 0, PAGE) == -EPERM ? 0 : 1;
+	return read_ioctl(node, target, *(uint32_t *)arg, 0, 0, PAGE) == -EPERM ? 0 : 1;
 }
 
 static void test_owner(void)
@@ -347,7 +347,7 @@ static void test_owner(void)
 		return;
 	tap(!in_child(read_as_other, &pin.out_region_id), "a child that inherits the descriptor gets EPERM");
 	tap(is_all(p, 3, MIB), "and changes nothing");
-	tap(region_read(node, target, pin.out_region_id, 0, 0, PAGE) == PAGE && is_file_data(p, 0, PAGE),
+	tap(read_ioctl(node, target, pin.out_region_id, 0, 0, PAGE) == PAGE && is_file_data(p, 0, PAGE),
 	    "its creator may");
 	region_free(node, pin.out_region_id, 0, NULL);
 	munmap(p, MIB);

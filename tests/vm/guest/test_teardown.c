@@ -13,9 +13,8 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/poll.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include "guest.h"
+#include "memory.h"
 
 #define TEARDOWN	"busybox sh /tests/teardown.sh"
 #define READ_LEN	(256U << 10)
@@ -304,17 +303,6 @@ static bool run_end(struct run *run, struct report *report)
 
 /* ---- all given back ---- */
 
-static long object(const char *name)
-{
-	char text[1024], *at;
-
-	if (get_file("/sys/kernel/debug/penstock/objects", text, sizeof(text)))
-		return -1;
-	for (at = strstr(text, name); at && at > text && at[-1] != '\n'; at = strstr(at + 1, name))
-		;
-	return at ? strtol(at + strlen(name), NULL, 10) : -1;
-}
-
 static const char *const objects[] = { "opens", "regions", "memories", "targets", "dmabufs", "reads_in_flight",
 	"host_pages", "pinned_pages", "peer_bytes" };
 
@@ -324,12 +312,12 @@ static bool all_given_back(void)
 	unsigned int i;
 
 	for (i = 0; i < sizeof(objects) / sizeof(objects[0]);) {
-		long n = object(objects[i]);
+		long long n = objects_get(objects[i]);
 
 		if (!n) {
 			i++;
 		} else if (n < 0 || now() - begin > LIMIT_S) {
-			printf("# %s: %ld are left\n", objects[i], n);
+			printf("# %s: %lld are left\n", objects[i], n);
 			return false;
 		} else {
 			usleep(20000);
