@@ -7,14 +7,13 @@
 set -euo pipefail
 
 demo=(gcc make libc6-dev liburing-dev libnuma-dev libyajl-dev libxxhash-dev)
-ci=(g++ clang libclang-rt-dev llvm pkg-config fio python3 shellcheck mandoc python3-docutils git procps util-linux
-	e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
+ci=(g++ clang libclang-rt-dev llvm pkg-config fio python3 shellcheck mandoc python3-docutils git procps util-linux)
 # tests/vm: QEMU, what builds kernels, what its guests run
 ci+=(qemu-system-x86 linux-source-6.12 flex bison bc libelf-dev libssl-dev kmod xz-utils perl busybox-static gcc-multilib
 	mdadm dmsetup pciutils)
 # the modules: sparse, and what packages and installs them
 ci+=(sparse dkms dpkg-dev udev)
-# tests/root: file systems on loop devices
+# tests/root, tests/vm: file systems on loop devices and in images
 ci+=(e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
 
 case ${1:---ci} in
