@@ -99,6 +99,16 @@ def _():
     return "" if judge(GOOD, ["[    1.0] WARNING: this is a test of more"], allow)[1][1] == 1 else "the longer one went by"
 
 
+@check("a guest that said nothing never began, one that booted did")
+def never_began():
+    result = verdict.Verdict(FakeLane())
+    result.console_line(HEALTHY[0])
+    if not result.never_began():
+        return "the kernel's log counts as the guest's word"
+    result.test_line("# booted: 6.12.117, 2.05 s")
+    return "it counts for nothing that it booted" if result.never_began() else ""
+
+
 @check("a guest that died fails, with its last lines")
 def _():
     lines, counts = judge(GOOD[:2], ["[    1.0] the last words"])

@@ -93,6 +93,10 @@ class Verdict:
             return
         self.lines.append((None, line))
 
+    def never_began(self):
+        """Not a word of the guest's init."""
+        return not self.lines and not self.frames
+
     def _judge(self, frame):
         """Failures of a frame as a whole."""
         bad = any(re.match(r"not ok", line) for f, line in self.lines if f is frame)
