@@ -62,7 +62,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb check-vm-package uapi-doc demo bench clean help FORCE
+.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb check-vm-package uapi-doc demo bench llama clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -174,6 +174,10 @@ vm-programs: all $(if $(HAVE_M32),$(VM_PROGRAMS),$(filter-out %32,$(VM_PROGRAMS)
 check-vm: vm-programs
 	$(Q)tests/vm/test_bench.py
 	$(Q)PENSTOCK_BUILD=$(B) tests/vm/vm.py $(if $(JOBS),--jobs $(JOBS)) $(LANES)
+
+## llama: a llama.cpp from the Python registry, built outside of this tree, ten minutes once; prints its folder (GGML=version)
+llama:
+	@tests/llama/build.sh $(GGML)
 
 # A fuzz target: one file, with libFuzzer's main().
 FUZZ_SECONDS ?= 60

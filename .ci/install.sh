@@ -15,6 +15,8 @@ ci+=(qemu-system-x86 linux-source-6.12 flex bison bc libelf-dev libssl-dev kmod 
 ci+=(sparse dkms dpkg-dev udev)
 # tests/root, tests/vm: file systems on loop devices and in images
 ci+=(e2fsprogs xfsprogs btrfs-progs squashfs-tools erofs-utils)
+# tests/llama: what fetches and builds a llama.cpp, and writes models for it
+ci+=(cmake ninja-build python3-pip curl)
 
 case ${1:---ci} in
 --demo) want=("${demo[@]}") ;;
