@@ -187,6 +187,19 @@ static struct penstock_mem *peer_first_mem(struct penstock_peer *peer, bool *hel
 	return mem;
 }
 
+/* Why a peer is dead is a set: what began for one cause does not end with another. */
+static u32 peer_cause(u32 reason)
+{
+	BUILD_BUG_ON(PENSTOCK_REASON_SUSPENDED > 31);
+	return 1U << reason;
+}
+
+/* One of the causes, or 0. peer->lock is held. */
+static u32 peer_dead(const struct penstock_peer *peer)
+{
+	return peer->causes ? __ffs(peer->causes) : PENSTOCK_REASON_NONE;
+}
+
 void penstock_peer_suspend(struct penstock_peer *peer, u32 reason)
 {
 	struct penstock_mem *mem;
@@ -195,7 +208,7 @@ void penstock_peer_suspend(struct penstock_peer *peer, u32 reason)
 
 	trace_penstock_peer_remove(peer, reason);
 	mutex_lock(&peer->lock);
-	peer->dead = reason;
+	peer->causes |= peer_cause(reason);
 	mutex_unlock(&peer->lock);
 	wait_event(peer->idle, !READ_ONCE(peer->creating));
 
@@ -210,10 +223,10 @@ void penstock_peer_suspend(struct penstock_peer *peer, u32 reason)
 }
 EXPORT_SYMBOL_GPL(penstock_peer_suspend);
 
-void penstock_peer_resume(struct penstock_peer *peer)
+void penstock_peer_resume(struct penstock_peer *peer, u32 reason)
 {
 	mutex_lock(&peer->lock);
-	peer->dead = 0;
+	peer->causes &= ~peer_cause(reason);
 	mutex_unlock(&peer->lock);
 }
 EXPORT_SYMBOL_GPL(penstock_peer_resume);
@@ -237,7 +250,7 @@ int penstock_peer_join(struct penstock_peer *peer, struct penstock_mem *mem)
 		return ret;
 	mutex_lock(&peer->lock);
 	/* What began before the peer was marked dead is waited for, see penstock_peer_suspend(). */
-	if (peer->dead && !peer->creating) {
+	if (peer->causes && !peer->creating) {
 		mutex_unlock(&peer->lock);
 		peer_user_uncharge(mem);
 		return -ENODEV;
@@ -358,7 +371,7 @@ static void peer_describe(struct penstock_peer *peer, struct penstock_peer_enum 
 	if (penstock_peer_page_model() == PENSTOCK_P2P_PAGE_MODEL_UNKNOWN)
 		cmd->out_flags &= ~PENSTOCK_PEER_F_MAPPABLE;
 	mutex_lock(&peer->lock);
-	cmd->out_reason = peer->dead ? peer->dead : peer->reason;
+	cmd->out_reason = peer->causes ? peer_dead(peer) : peer->reason;
 	mutex_unlock(&peer->lock);
 	if (!cmd->out_reason && peer->ops->reason)
 		cmd->out_reason = peer->ops->reason(peer);
@@ -405,8 +418,8 @@ static struct penstock_peer *peer_begin_create(u32 id, u32 *reason)
 		if (peer->id != id || peer->ops->provider != PENSTOCK_PEER_BAR)
 			continue;
 		mutex_lock(&peer->lock);
-		if (peer->dead) {
-			*reason = peer->dead;
+		if (peer->causes) {
+			*reason = peer_dead(peer);
 			found = ERR_PTR(-ENODEV);
 		} else if (peer->reason) {
 			*reason = peer->reason;

@@ -439,11 +439,12 @@ static pci_ers_result_t bar_slot_reset(struct pci_dev *pdev)
 	return pci_device_is_present(pdev) ? PCI_ERS_RESULT_RECOVERED : PCI_ERS_RESULT_DISCONNECT;
 }
 
-static void bar_resume_peer(struct pci_dev *pdev)
+/* Not called where recovery fails: the peer is dead until it is bound again, or recovers from a later error. */
+static void bar_error_resume(struct pci_dev *pdev)
 {
 	struct penstock_bar *bar = pci_get_drvdata(pdev);
 
-	penstock_peer_resume(bar->peer);
+	penstock_peer_resume(bar->peer, PENSTOCK_REASON_PCI_ERROR);
 }
 
 static void bar_reset_prepare(struct pci_dev *pdev)
@@ -453,13 +454,20 @@ static void bar_reset_prepare(struct pci_dev *pdev)
 	penstock_peer_suspend(bar->peer, PENSTOCK_REASON_RESET);
 }
 
+static void bar_reset_done(struct pci_dev *pdev)
+{
+	struct penstock_bar *bar = pci_get_drvdata(pdev);
+
+	penstock_peer_resume(bar->peer, PENSTOCK_REASON_RESET);
+}
+
 static const struct pci_error_handlers bar_error_handlers = {
 	.error_detected = bar_error_detected,
 	.mmio_enabled = bar_mmio_enabled,
 	.slot_reset = bar_slot_reset,
-	.resume = bar_resume_peer,
+	.resume = bar_error_resume,
 	.reset_prepare = bar_reset_prepare,
-	.reset_done = bar_resume_peer,
+	.reset_done = bar_reset_done,
 };
 
 /*
@@ -475,7 +483,9 @@ static int bar_pm_prepare(struct device *dev)
 
 static void bar_pm_complete(struct device *dev)
 {
-	bar_resume_peer(to_pci_dev(dev));
+	struct penstock_bar *bar = pci_get_drvdata(to_pci_dev(dev));
+
+	penstock_peer_resume(bar->peer, PENSTOCK_REASON_SUSPENDED);
 }
 
 static const struct dev_pm_ops bar_pm_ops = {

@@ -41,7 +41,7 @@
  *   open->lock (mutex)            control commands of one open that change its regions' table
  *   mmap_lock                     page faults come in with it
  *   mem->lock (mutex)             mem->{regions,dead,releasing,exports}; no user access under it
- *   peer->lock (mutex)            peer->mems, peer->dead
+ *   peer->lock (mutex)            peer->mems, peer->causes
  *   a dma-buf's reservation lock  revocation; what dma-buf calls in it takes none of ours
  *   i_mmap_rwsem                  unmap_mapping_range()
  *   region->state_lock (spin)     region->dead; taken with interrupts off
@@ -493,12 +493,12 @@ struct penstock_peer_ops {
  * @len: bytes
  * @flags: PENSTOCK_PEER_F_*
  * @reason: why no region can be had, or 0
- * @lock: protects @mems, @dead, @creating and @departures
+ * @lock: protects @mems, @causes, @creating and @departures
  * @mems: memories of it that are not given back
  * @creating: calls of ops->create() under way
  * @departures: memories that have left @mems, ever
  * @idle: woken when @creating or @mems shrinks
- * @dead: no new ones: PENSTOCK_REASON_* or 0
+ * @causes: why it is dead, so that there are no new ones: a bit for each PENSTOCK_REASON_*; 0: it lives
  * @priv: the provider's own
  */
 struct penstock_peer {
@@ -511,12 +511,12 @@ struct penstock_peer {
 	u64 len;
 	u32 flags;
 	u32 reason;
-	struct mutex lock;		/* mems, dead, creating, departures */
+	struct mutex lock;		/* mems, causes, creating, departures */
 	struct list_head mems;
 	u32 creating;
 	u32 departures;
 	wait_queue_head_t idle;
-	u32 dead;
+	u32 causes;
 	void *priv;
 };
 
@@ -525,9 +525,12 @@ struct penstock_peer *penstock_peer_register(const struct penstock_peer_ops *ops
 					     u64 len, u32 flags, u32 reason, void *priv);
 /* No new regions, all there are revoked with @reason; returns when no page of it is in use. Puts @peer. */
 void penstock_peer_unregister(struct penstock_peer *peer, u32 reason);
-/* The same, but the peer stays and takes new regions after penstock_peer_resume() (reset, suspend). */
+/*
+ * The same, but the peer stays, and takes new regions when penstock_peer_resume() was called with the same reason, and
+ * with each other one that it was suspended for (a reset while an error is handled).
+ */
 void penstock_peer_suspend(struct penstock_peer *peer, u32 reason);
-void penstock_peer_resume(struct penstock_peer *peer);
+void penstock_peer_resume(struct penstock_peer *peer, u32 reason);
 void penstock_peer_put(struct penstock_peer *peer);
 /*
  * A memory, whose len is set, joins its peer's list, and the current user is charged for it. -ENODEV: the peer is dead;

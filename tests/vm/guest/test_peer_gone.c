@@ -3,17 +3,17 @@
  * What happens to a peer under its users: its driver is unbound, the device is
  * removed, reset, has an error, the machine is suspended. Regions in two opens
  * (one by a dma-buf) are revoked with the right reason and event, mappings give
- * SIGBUS, and afterwards the peer can be used again. Last, regions are made and
- * freed all the time while it comes and goes.
+ * SIGBUS, and afterwards the peer can be used again. Two of these at a time.
+ * Last, regions are made and freed all the time while it comes and goes.
  *
- * test_peer_gone DRIVE PEER: a raw drive; the peer's PCI address.
+ * test_peer_gone DRIVE PEER OTHER: a raw drive; the PCI addresses of the peer, and of another drive that nobody uses.
  */
 #include <dirent.h>
 #include <limits.h>
 #include <pthread.h>
 #include "peer.h"
 
-static const char *addr;
+static const char *addr, *other;
 static char drive[64];
 
 /* Two users of the peer. */
@@ -189,10 +189,10 @@ struct aer_error {
 #define AER_SURPRISE_DOWN	0x20		/* fatal, as the default severity has it */
 #define AER_COMPLETION_ABORT	0x8000		/* not fatal */
 
-/* At the port above the peer, which is all that it is the only device of. */
-static int inject(uint32_t error)
+/* At the port so many @levels above the peer: with 1 the peer is all that is below. */
+static int inject(uint32_t error, unsigned int levels)
 {
-	char path[160], real[PATH_MAX], *port, *slash;
+	char path[160], real[PATH_MAX], *port;
 	unsigned int domain, bus, dev, fn;
 	struct aer_error e = {};
 	int fd, ret = 0;
@@ -200,8 +200,8 @@ static int inject(uint32_t error)
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", addr);
 	if (!realpath(path, real))
 		return -errno;
-	slash = strrchr(real, '/');
-	*slash = '\0';
+	while (levels--)
+		*strrchr(real, '/') = '\0';
 	port = strrchr(real, '/') + 1;
 	if (sscanf(port, "%x:%x:%x.%x", &domain, &bus, &dev, &fn) != 4)
 		return -EINVAL;
@@ -218,7 +218,7 @@ static int inject(uint32_t error)
 /* The error is handled by a thread of the kernel: wait for what follows from it. */
 static int inject_and_wait(uint32_t error)
 {
-	int ret = inject(error);
+	int ret = inject(error, 1);
 
 	sleep(3);
 	return ret;
@@ -232,6 +232,58 @@ static int hit_error(void)
 static int hit_fatal(void)
 {
 	return inject_and_wait(AER_SURPRISE_DOWN);
+}
+
+/* ---- more than one cause ---- */
+
+static uint32_t peer_reason(int node, uint32_t *id)
+{
+	struct penstock_peer_enum peer = {};
+	int ret = peer_at(node, addr, &peer);
+
+	*id = peer.out_peer_id;
+	return ret ? ~0U : peer.out_reason;
+}
+
+/* Within a few seconds: errors are handled by a thread of the kernel. */
+static bool becomes(int node, uint32_t reason)
+{
+	uint32_t got, id;
+
+	for (double begin = now(); now() - begin < 10; usleep(20000)) {
+		got = peer_reason(node, &id);
+		if (got == reason)
+			return true;
+	}
+	printf("# the reason is %u, not %u\n", got, reason);
+	return false;
+}
+
+/*
+ * An error that is not recovered from, since another drive below the same switch has no driver that could; then a
+ * reset, which begins and ends meanwhile: what the error began it does not end. An error that is recovered from does.
+ */
+static void case_two_causes(void)
+{
+	struct penstock_region_peer cmd;
+	int node = node_open();
+	uint32_t id;
+
+	tap_eq(dev_put(other, "driver/unbind", other), 0, "another drive has no driver");
+	tap_eq(inject(AER_COMPLETION_ABORT, 2), 0, "an error above both");
+	tap(becomes(node, PENSTOCK_REASON_PCI_ERROR), "the peer is dead for it");
+	sleep(2);
+	tap_eq(peer_reason(node, &id), PENSTOCK_REASON_PCI_ERROR, "and stays so");
+	tap_eq(hit_reset(), 0, "it is reset meanwhile");
+	tap_eq(peer_reason(node, &id), PENSTOCK_REASON_PCI_ERROR, "which does not revive it");
+	tap(region_bar(node, id, 65536, &cmd) == -ENODEV && cmd.out_reason == PENSTOCK_REASON_PCI_ERROR,
+	    "there is no region to be had");
+	tap_eq(put_file("/sys/bus/pci/drivers_probe", other), 0, "the drive has its driver again");
+	tap_eq(inject(AER_COMPLETION_ABORT, 1), 0, "an error that is recovered from");
+	tap(becomes(node, PENSTOCK_REASON_NONE), "ends the first one");
+	tap(!region_bar(node, id, 65536, &cmd) && !region_free(node, cmd.out_region_id, 0, NULL), "there are regions");
+	tap(peer_is_whole(node, addr), "all is free");
+	close(node);
 }
 
 /* ---- comes and goes ---- */
@@ -313,12 +365,13 @@ int main(int argc, char **argv)
 {
 	char unbind[160], remove[160], reset[160];
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s DRIVE PEER\n", argv[0]);
+	if (argc != 4) {
+		fprintf(stderr, "usage: %s DRIVE PEER OTHER\n", argv[0]);
 		return 2;
 	}
 	snprintf(drive, sizeof(drive), "%s", argv[1]);
 	addr = argv[2];
+	other = argv[3];
 	snprintf(unbind, sizeof(unbind), "/sys/bus/pci/devices/%s/driver/unbind", addr);
 	snprintf(remove, sizeof(remove), "/sys/bus/pci/devices/%s/remove", addr);
 	snprintf(reset, sizeof(reset), "/sys/bus/pci/devices/%s/reset", addr);
@@ -340,6 +393,7 @@ int main(int argc, char **argv)
 	} else {
 		case_hit("error", PENSTOCK_REASON_PCI_ERROR, hit_error);
 		case_hit("fatal error", PENSTOCK_REASON_PCI_ERROR, hit_fatal);
+		case_two_causes();
 	}
 	case_comes_and_goes();
 	return tap_done();
