@@ -277,15 +277,15 @@ static struct dma_buf *dmabuf_create(struct penstock_mem *mem)
 
 int penstock_ioctl_region_export(struct penstock_open *open, void *arg)
 {
-	struct penstock_region_export *cmd = arg;
+	struct penstock_export_arg *export = arg;
 	struct penstock_region *region;
 	struct penstock_mem *mem;
 	struct dma_buf *dmabuf;
 	int fd;
 
-	if (cmd->flags)
+	if (export->cmd.flags)
 		return -EOPNOTSUPP;
-	region = penstock_region_begin(open, cmd->region_id);
+	region = penstock_region_begin(open, export->cmd.region_id);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	mem = region->mem;
@@ -297,13 +297,30 @@ int penstock_ioctl_region_export(struct penstock_open *open, void *arg)
 	penstock_region_end(region);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
-	fd = dma_buf_fd(dmabuf, O_CLOEXEC);
+	/* Other threads do not see it before the caller has the number: it could not be taken back from them. */
+	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0) {
 		dma_buf_put(dmabuf);
 		return fd;
 	}
-	cmd->out_fd = fd;
+	export->cmd.out_fd = fd;
+	export->dmabuf = dmabuf;
 	return 0;
+}
+
+void penstock_export_commit(struct penstock_open *open, void *arg)
+{
+	struct penstock_export_arg *export = arg;
+
+	fd_install(export->cmd.out_fd, export->dmabuf->file);
+}
+
+void penstock_export_undo(struct penstock_open *open, void *arg)
+{
+	struct penstock_export_arg *export = arg;
+
+	put_unused_fd(export->cmd.out_fd);
+	dma_buf_put(export->dmabuf);
 }
 
 struct penstock_mem *penstock_dmabuf_import(int fd, u32 *reason)

@@ -2,7 +2,6 @@
 /*
  * The device node: module start and end, opens, the table of ioctls.
  */
-#include <linux/fdtable.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
@@ -180,11 +179,6 @@ static void undo_region_peer(struct penstock_open *open, void *arg)
 	undo_region(open, ((struct penstock_region_peer *)arg)->out_region_id);
 }
 
-static void undo_region_export(struct penstock_open *open, void *arg)
-{
-	close_fd(((struct penstock_region_export *)arg)->out_fd);
-}
-
 union penstock_ioctl_arg {
 	u32 size;
 	struct penstock_info info;
@@ -197,7 +191,7 @@ union penstock_ioctl_arg {
 	struct penstock_region_probe region_probe;
 	struct penstock_region_read region_read;
 	struct penstock_region_free region_free;
-	struct penstock_region_export region_export;
+	struct penstock_export_arg region_export;
 	struct penstock_region_stat region_stat;
 };
 
@@ -206,39 +200,40 @@ struct penstock_ioctl {
 	u32 size;		/* as this kernel knows it */
 	u32 min_size;		/* of the first version */
 	int (*fn)(struct penstock_open *open, void *arg);
+	/* After success: the answer has arrived, or has not. */
+	void (*commit)(struct penstock_open *open, void *arg);
 	void (*undo)(struct penstock_open *open, void *arg);
 };
 
-/* @_last: the last field of the first version */
-#define PENSTOCK_IOCTL(_cmd, _struct, _last, _fn, _undo)		\
+/* @_last: the last field of the first version; behind @_fn, more fields */
+#define PENSTOCK_IOCTL(_cmd, _struct, _last, _fn, ...)			\
 	[_IOC_NR(_cmd)] = {						\
 		.cmd = _cmd,						\
 		.size = sizeof(struct _struct) +			\
 			BUILD_BUG_ON_ZERO(sizeof(union penstock_ioctl_arg) < sizeof(struct _struct)), \
 		.min_size = offsetofend(struct _struct, _last),		\
 		.fn = _fn,						\
-		.undo = _undo,						\
+		__VA_ARGS__						\
 	}
 
 static const struct penstock_ioctl penstock_ioctls[] = {
-	PENSTOCK_IOCTL(PENSTOCK_IOC_INFO, penstock_info, out_generation, penstock_ioctl_info, NULL),
-	PENSTOCK_IOCTL(PENSTOCK_IOC_PEER_ENUM, penstock_peer_enum, out_available, penstock_ioctl_peer_enum, NULL),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_INFO, penstock_info, out_generation, penstock_ioctl_info),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_PEER_ENUM, penstock_peer_enum, out_available, penstock_ioctl_peer_enum),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_TARGET_ADD, penstock_target_add, __reserved, penstock_ioctl_target_add,
-		       undo_target_add),
-	PENSTOCK_IOCTL(PENSTOCK_IOC_TARGET_DEL, penstock_target_del, target_id, penstock_ioctl_target_del, NULL),
+		       .undo = undo_target_add),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_TARGET_DEL, penstock_target_del, target_id, penstock_ioctl_target_del),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_ALLOC, penstock_region_alloc, out_mmap_offset, penstock_ioctl_region_alloc,
-		       undo_region_alloc),
+		       .undo = undo_region_alloc),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_PIN, penstock_region_pin, out_nr_segments, penstock_ioctl_region_pin,
-		       undo_region_pin),
+		       .undo = undo_region_pin),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_PEER, penstock_region_peer, out_peer_offset, penstock_ioctl_region_peer,
-		       undo_region_peer),
-	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_PROBE, penstock_region_probe, __reserved, penstock_ioctl_region_probe, NULL),
-	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_READ, penstock_region_read, __reserved, penstock_ioctl_region_read, NULL),
-	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_FREE, penstock_region_free, out_in_flight, penstock_ioctl_region_free, NULL),
+		       .undo = undo_region_peer),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_PROBE, penstock_region_probe, __reserved, penstock_ioctl_region_probe),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_READ, penstock_region_read, __reserved, penstock_ioctl_region_read),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_FREE, penstock_region_free, out_in_flight, penstock_ioctl_region_free),
 	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_EXPORT, penstock_region_export, out_fd, penstock_ioctl_region_export,
-		       undo_region_export),
-	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_STAT, penstock_region_stat, out_unreachable, penstock_ioctl_region_stat,
-		       NULL),
+		       .commit = penstock_export_commit, .undo = penstock_export_undo),
+	PENSTOCK_IOCTL(PENSTOCK_IOC_REGION_STAT, penstock_region_stat, out_unreachable, penstock_ioctl_region_stat),
 };
 
 static long penstock_fop_ioctl(struct file *file, unsigned int cmd, unsigned long uptr)
@@ -275,6 +270,8 @@ static long penstock_fop_ioctl(struct file *file, unsigned int cmd, unsigned lon
 			ioctl->undo(open, &arg);
 		return -EFAULT;
 	}
+	if (!ret && ioctl->commit)
+		ioctl->commit(open, &arg);
 	return ret;
 }
 

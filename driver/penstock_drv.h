@@ -566,6 +566,20 @@ void penstock_peer_bar_exit(void);
  * -EOPNOTSUPP with @reason: another's.
  */
 struct penstock_mem *penstock_dmabuf_import(int fd, u32 *reason);
+/**
+ * struct penstock_export_arg - the argument of REGION_EXPORT, and what goes with it
+ * @cmd: as the caller sees it; out_fd is reserved when the command has succeeded, and names nothing yet
+ * @dmabuf: what it is to name; a reference
+ *
+ * One of the two functions ends it: the caller knows the number, or does not.
+ */
+struct penstock_export_arg {
+	struct penstock_region_export cmd;
+	struct dma_buf *dmabuf;
+};
+
+void penstock_export_commit(struct penstock_open *open, void *arg);
+void penstock_export_undo(struct penstock_open *open, void *arg);
 /* Zap the dma-buf's own mappings; mem->lock is held. */
 void penstock_dmabuf_zap(struct penstock_mem *mem);
 

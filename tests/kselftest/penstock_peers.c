@@ -4,6 +4,9 @@
  * refused; and events.
  */
 #include <poll.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <linux/userfaultfd.h>
 #include "objects_fixture.h"
 
 TEST_F(objects, kinds_of_peer_regions)
@@ -156,6 +159,81 @@ TEST_F(objects, dmabuf_is_shared)
 	EXPECT_EQ(77, b[PAGE + 5]);
 	munmap((void *)a, 8 * PAGE);
 	munmap((void *)b, 2 * PAGE);
+}
+
+/* ---- a descriptor that its caller never learns of ---- */
+
+/**
+ * struct lost_export - a REGION_EXPORT whose answer stops at a page that must not be written to
+ * @node: the node
+ * @cmd: the command, alone in its page
+ * @ret: what it returned
+ */
+struct lost_export {
+	int node;
+	struct penstock_region_export *cmd;
+	int ret;
+};
+
+static void *lost_export_run(void *arg)
+{
+	struct lost_export *lost = arg;
+
+	lost->ret = penstock(lost->node, PENSTOCK_IOC_REGION_EXPORT, lost->cmd);
+	return NULL;
+}
+
+/* Stores to the page wait for the one who reads from this descriptor; -1 where there is no such thing. */
+static int stores_wait(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
+	struct uffdio_register whole = { .range = { to_u64(page), PAGE }, .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_writeprotect protect = { .range = { to_u64(page), PAGE }, .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+	int fd = (int)syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0 && !ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &whole) &&
+	    !ioctl(fd, UFFDIO_WRITEPROTECT, &protect))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+TEST_F(objects, export_that_fails_names_nothing)
+{
+	struct lost_export lost = { .node = self->node };
+	struct penstock_region_alloc alloc;
+	struct uffdio_range range;
+	struct pollfd store;
+	pthread_t thread;
+	int next;
+
+	ASSERT_EQ(0, region_alloc(self->node, PAGE, &alloc));
+	lost.cmd = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(lost.cmd != MAP_FAILED);
+	*lost.cmd = (struct penstock_region_export) { .size = sizeof(*lost.cmd), .region_id = alloc.out_region_id };
+	store.fd = stores_wait(lost.cmd);
+	if (store.fd < 0)
+		SKIP(return, "no userfaultfd");
+	store.events = POLLIN;
+	next = fd_next();
+	ASSERT_EQ(0, pthread_create(&thread, NULL, lost_export_run, &lost));
+	ASSERT_EQ(1, poll(&store, 1, 10000));
+	ASSERT_EQ(POLLIN, store.revents);
+
+	/* The answer is about to be copied. Its number is reserved: nobody can use it, nor put another file there. */
+	EXPECT_EQ(-1, fcntl(next, F_GETFD));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_EQ(-1, dup2(self->other, next));
+	EXPECT_EQ(EBUSY, errno);
+	ASSERT_EQ(0, mprotect(lost.cmd, PAGE, PROT_READ));
+	range = (struct uffdio_range) { to_u64(lost.cmd), PAGE };
+	ASSERT_EQ(0, ioctl(store.fd, UFFDIO_WAKE, &range));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(-EFAULT, lost.ret);
+	EXPECT_EQ(next, fd_next());
+	close(store.fd);
+	munmap(lost.cmd, PAGE);
+	EXPECT_EQ(0, region_free(self->node, alloc.out_region_id, 0));
 }
 
 TEST_F(objects, descriptors_that_are_no_dmabuf_of_ours)
