@@ -349,26 +349,20 @@ static void tell_budget(struct penstock_model *m)
 			 (double)ctx->drive_bytes_per_s / (double)m->token_bytes);
 }
 
-int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct penstock_model_options *opts,
+/* With the index there: takes it, whatever comes. */
+static int open_indexed(struct penstock_ctx *ctx, struct penstock_index *ix, const struct penstock_model_options *opts,
 			struct penstock_model **out, struct penstock_error *err)
 {
-	struct penstock_model *m;
+	struct penstock_model *m = calloc(1, sizeof(*m));
 	int rc;
 
-	penstock_err_clear(err);
-	rc = penstock_ctx_check(ctx, err);
-	if (rc)
-		return rc;
-	if (opts && opts->size != sizeof(*opts))
-		return penstock_err(err, -EINVAL, "model options of %zu bytes, this library has %zu", opts->size,
-				    sizeof(*opts));
-	m = calloc(1, sizeof(*m));
-	if (!m)
+	if (!m) {
+		penstock_index_close(ix);
 		return penstock_err(err, -ENOMEM, "a model");
+	}
 	m->ctx = ctx;
-	rc = penstock_index_open(path, &m->index, err);
-	if (!rc)
-		rc = probe_files(m, err);
+	m->index = ix;
+	rc = probe_files(m, err);
 	if (!rc)
 		rc = make_classes(m, err);
 	if (rc) {
@@ -403,4 +397,40 @@ int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct
 	tell_budget(m);
 	*out = m;
 	return 0;
+}
+
+static int check_options(struct penstock_ctx *ctx, const struct penstock_model_options *opts,
+			 struct penstock_error *err)
+{
+	int rc;
+
+	penstock_err_clear(err);
+	rc = penstock_ctx_check(ctx, err);
+	if (!rc && opts && opts->size != sizeof(*opts))
+		rc = penstock_err(err, -EINVAL, "model options of %zu bytes, this library has %zu", opts->size,
+				  sizeof(*opts));
+	return rc;
+}
+
+int penstock_model_open(struct penstock_ctx *ctx, const char *path, const struct penstock_model_options *opts,
+			struct penstock_model **out, struct penstock_error *err)
+{
+	struct penstock_index *ix;
+	int rc = check_options(ctx, opts, err);
+
+	if (!rc)
+		rc = penstock_index_open(path, &ix, err);
+	return rc ? rc : open_indexed(ctx, ix, opts, out, err);
+}
+
+int penstock_model_open_layout(struct penstock_ctx *ctx, const struct penstock_layout *layout,
+			       const struct penstock_model_options *opts, struct penstock_model **out,
+			       struct penstock_error *err)
+{
+	struct penstock_index *ix;
+	int rc = check_options(ctx, opts, err);
+
+	if (!rc)
+		rc = penstock_index_layout(layout, &ix, err);
+	return rc ? rc : open_indexed(ctx, ix, opts, out, err);
 }

@@ -88,6 +88,13 @@ int penstock_index_open(const char *path, struct penstock_index **out, struct pe
  * whatever model it belongs to. Return: as penstock_index_open().
  */
 int penstock_index_open_tables(const char *path, struct penstock_index **out, struct penstock_error *err);
+/**
+ * penstock_index_layout() - an index from the caller's own table
+ * Return: 0; -EINVAL a table that contradicts itself, with layer, part and numbers; -ENODATA a file
+ * shorter than it says; -ENOENT, -EACCES ... of a file; -ENOMEM.
+ */
+int penstock_index_layout(const struct penstock_layout *layout, struct penstock_index **out,
+			  struct penstock_error *err);
 /** penstock_index_close() - @ix may be NULL */
 void penstock_index_close(struct penstock_index *ix);
 /** penstock_index_find() - tensor number, or -ENOENT */

@@ -181,7 +181,72 @@ enum penstock_family {
 	PENSTOCK_FAMILY_GPT_OSS,
 };
 
-enum penstock_format { PENSTOCK_FORMAT_SAFETENSORS = 1, PENSTOCK_FORMAT_GGUF };
+enum penstock_format {
+	PENSTOCK_FORMAT_SAFETENSORS = 1,
+	PENSTOCK_FORMAT_GGUF,
+	PENSTOCK_FORMAT_LAYOUT,		/* none that was read: penstock_model_open_layout() */
+};
+
+#define PENSTOCK_MAX_PARTS 12
+
+/**
+ * struct penstock_layout_part - where a part of every expert of a layer is
+ * @name: for messages, and penstock_tensor_find(); no two parts have the same
+ * @file: number in the layout's files
+ * @off: first byte of expert 0 in the file
+ * @stride: bytes from an expert to the next
+ * @bytes: of one expert's part
+ */
+struct penstock_layout_part {
+	const char *name;
+	uint32_t file;
+	uint64_t off;
+	uint64_t stride;
+	uint64_t bytes;
+};
+
+/**
+ * struct penstock_layout_layer - a layer of experts
+ * @top_k: experts that one token takes; the least budget and the figures a token depend on it
+ */
+struct penstock_layout_layer {
+	uint32_t nr_experts;
+	uint32_t top_k;
+	uint32_t nr_parts;
+	struct penstock_layout_part parts[PENSTOCK_MAX_PARTS];
+};
+
+/**
+ * struct penstock_layout - where the experts of a model are, by one who knows
+ * @size: sizeof
+ * @name: of the model, for messages
+ */
+struct penstock_layout {
+	size_t size;
+	const char *name;
+	uint32_t nr_files;
+	const char *const *files;
+	uint32_t nr_layers;
+	const struct penstock_layout_layer *layers;
+};
+
+/**
+ * penstock_model_open_layout() - open a model of which the caller knows the layout
+ * @layout: copied
+ *
+ * For serving stacks with a loader of their own, for any architecture and element
+ * type: no checkpoint is parsed. A layer here is whatever is asked for together; it
+ * need not be a layer of the model (a stack may give each matrix one). All layers
+ * have experts. Everything works as with penstock_model_open() but for computing:
+ * penstock_moe_forward() and penstock_expert_view() refuse, as nothing is known of the weights.
+ * Return: 0; -EINVAL a table that contradicts itself, with layer, part and numbers; -ENODATA a file is
+ * shorter than it says; else as penstock_model_open().
+ */
+PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_model_open_layout(struct penstock_ctx *ctx,
+								const struct penstock_layout *layout,
+								const struct penstock_model_options *opts,
+								struct penstock_model **out,
+								struct penstock_error *err);
 
 /** struct penstock_model_info - the model as a whole; strings live as long as the model */
 struct penstock_model_info {
@@ -218,8 +283,6 @@ enum penstock_fuse {
 	PENSTOCK_FUSE_HALVES,		/* gate's outputs first, then up's */
 	PENSTOCK_FUSE_INTERLEAVED,	/* output 2i is gate i, 2i + 1 is up i */
 };
-
-#define PENSTOCK_MAX_PARTS 12
 
 /**
  * struct penstock_part - one part of every expert of a layer
