@@ -486,7 +486,9 @@ PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_next(struct penstock_ticket *t, ui
  * @generation: grows each time the slot gets another expert
  * @nr_parts: as in the layer's info, same order
  * @ptr: address of each part; parts are described by the layer's info. Alignment
- *	is that of the part's offset in its file
+ *	is that of the part's offset in its file. On the device "host" the caller may
+ *	rewrite the bytes while its ticket pins them, into another layout of the same
+ *	size: they stay so until the expert is read anew, which @generation or @ptr shows
  * @peer_off: where each part is in the peer's memory, bytes from its start; PENSTOCK_NO_OFFSET for the host
  */
 struct penstock_slot {
