@@ -51,6 +51,7 @@ MAN1 := $(wildcard Documentation/man/*.1)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 LIB_OBJ := $(call obj,$(RUNTIME_SRC) $(KERNEL_SRC))
+GGML_OBJ := $(call obj,$(wildcard runtime/ggml/*.c))
 TOOL_OBJ := $(call obj,$(TOOL_SRC))
 TESTS := $(patsubst %.c,$(B)/%,$(TEST_SRC))
 EXAMPLES := $(patsubst Documentation/examples/%.c,$(B)/examples/%,$(EXAMPLE_SRC))
@@ -68,7 +69,7 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
 all: lib tool
 
-lib: $(B)/libpenstock.a $(B)/libpenstock.so
+lib: $(B)/libpenstock.a $(B)/libpenstock.so $(B)/libggml-penstock.so
 tool: $(if $(wildcard tools/penstock.c),$(B)/penstock)
 tests: $(TESTS) examples
 examples: $(EXAMPLES)
@@ -114,6 +115,12 @@ $(B)/libpenstock.so.$(VERSION): $(LIB_OBJ) runtime/penstock.map
 $(B)/libpenstock.so: $(B)/libpenstock.so.$(VERSION)
 	$(Q)ln -sf libpenstock.so.$(VERSION) $(B)/libpenstock.so.$(SOVERSION)
 	$(Q)ln -sf libpenstock.so.$(SOVERSION) $@
+
+# llama.cpp loads it by its path, so that it carries the library; ggml's own functions it finds in the process.
+$(B)/libggml-penstock.so: $(GGML_OBJ) $(B)/libpenstock.a
+	$(call say,LD)
+	$(Q)$(CC) -shared $(if $(SANFLAGS),,-Wl$(comma)-z$(comma)defs) -Wl,--exclude-libs,ALL \
+		$(ALL_CFLAGS) $(LDFLAGS) -o $@ $(GGML_OBJ) $(B)/libpenstock.a $(LIBS)
 
 # Commands are linked as they are; what they use, as needed.
 $(B)/penstock: $(filter-out $(B)/obj/tools/decoder/%,$(TOOL_OBJ)) $(B)/libtool.a $(B)/libpenstock.a

@@ -25,6 +25,7 @@ cache           : api base policy
 stream          : api base store index plan ring mem drv route tune slot policy predict cache
 launch          : api base kabi
 ctx             : api base store index plan ring mem drv canary route tune slot policy predict cache stream launch kabi
+ggml            : api
 kabi            : api
 kernels         : api kabi simd
 decoder         : api kabi
@@ -45,6 +46,7 @@ room() {
 	case $1 in
 	runtime/include/penstock/*) echo api ;;
 	runtime/err.* | runtime/util.* | runtime/log.* | runtime/stat.* | runtime/flow.*) echo base ;;
+	runtime/ggml/*) echo ggml ;;
 	runtime/*) local f=${1#runtime/}; f=${f%.*}; echo "${f%%_*}" ;;
 	uapi/*) echo uapi ;;
 	kernels/kabi.h) echo kabi ;;
