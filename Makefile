@@ -147,7 +147,7 @@ $(B)/examples/%: Documentation/examples/%.c $(B)/libpenstock.a
 
 ## driver: the kernel modules, into build/driver/KERNEL/ (KDIR=headers, WERROR=1, SPARSE=1, FAKE_NV=1, NV_SYMVERS=file, ONLY=driver/x.o)
 KDIR ?= /lib/modules/$(shell uname -r)/build
-export W WERROR SPARSE FAKE_NV NV_SYMVERS ONLY
+export W WERROR SPARSE FAKE_NV NV_SYMVERS PRETEND ONLY
 driver:
 	+$(Q)MAKE='$(MAKE)' driver/build.sh '$(KDIR)' '$(O)/driver' $(if $(V),V=1)
 

@@ -11,6 +11,7 @@
 #	SPARSE=1	sparse over each file, and its warnings are errors
 #	FAKE_NV=1	penstock_nv.ko against a module that stands in for NVIDIA's, and other modules for tests
 #	NV_SYMVERS=FILE	penstock_nv.ko against NVIDIA's modules, whose Module.symvers FILE is
+#	PRETEND='X=1'	answers of probes, for tests: see conftest.sh
 #	ONLY=FILES	these objects only (driver/read.o), no module
 set -eu
 
@@ -66,6 +67,7 @@ done
 [ "${WERROR:-}" != 1 ] || set -- KCFLAGS=-Werror KDOCFLAGS=-Werror "$@"
 [ "${SPARSE:-}" != 1 ] || set -- C=2 CF=-Wsparse-error "$@"
 [ "${FAKE_NV:-}" != 1 ] || set -- FAKE_NV=1 "$@"
+[ -z "${PRETEND:-}" ] || set -- "PRETEND=$PRETEND" "$@"
 if [ -n "${NV_SYMVERS:-}" ]; then
 	set -- "NV_SYMVERS=$NV_SYMVERS" "KBUILD_EXTRA_SYMBOLS=$NV_SYMVERS" "$@"
 fi

@@ -120,13 +120,11 @@ static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 }
 #endif
 
-/* Of a page of a device (ZONE_DEVICE). */
-#if !PENSTOCK_HAVE_PAGE_PGMAP
-static inline struct dev_pagemap *page_pgmap(const struct page *page)
-{
-	return page->pgmap;
-}
-#endif
+/*
+ * References that an allocated, unused page of P2PDMA has (mm/memremap.c, drivers/pci/p2pdma.c). It had one until 6.14;
+ * since then it has none, and its allocator is told when the count comes back to zero.
+ */
+#define PENSTOCK_P2P_BASE (PENSTOCK_HAVE_PAGE_PGMAP ? 0 : 1)
 
 #if PENSTOCK_HAVE_GET_DEV_PAGEMAP_PFN_ONLY
 #define get_dev_pagemap(pfn, pgmap) ((void)(pgmap), (get_dev_pagemap)(pfn))
@@ -197,6 +195,26 @@ static inline bool penstock_bdev_takes_p2pdma(struct block_device *bdev)
 #else
 	return false;
 #endif
+}
+
+/*
+ * Why a read of ours into peer pages would be mapped wrongly: for the kernel, or for a setting of the queue.
+ *
+ * Our iterators have bio_vecs of their own, which bio_iov_bvec_set() (block/bio.c) takes over as they are. Until 6.16
+ * the nvme driver makes a scatterlist of a request, each entry of which is mapped by its own page. Since 6.17
+ * blk_rq_dma_map_iter_start() (block/blk-mq-dma.c) looks at the first page of a request and maps all by that. So no
+ * request may have pages of two kinds. Pages that are added one by one see to that (__bio_add_page() and its like):
+ * they set REQ_NOMERGE, and in 6.17 REQ_P2PDMA, without which not even the first page is looked at.
+ * bio_iov_bvec_set() does neither, and nothing that a kiocb has does. In 6.17 a peer's memory would so be mapped as
+ * the host's. Since 6.18 it is mapped as what it is, as long as no read of other memory is merged with it.
+ */
+static inline u32 penstock_bdev_peer_reason(struct block_device *bdev)
+{
+	if (PENSTOCK_HAVE_REQ_P2PDMA)
+		return PENSTOCK_REASON_UNMARKED;
+	if (PENSTOCK_HAVE_BLK_MQ_DMA_H && !blk_queue_nomerges(bdev_get_queue(bdev)))
+		return PENSTOCK_REASON_MERGES;
+	return PENSTOCK_REASON_NONE;
 }
 
 /* ---- modules ---- */

@@ -9,6 +9,10 @@
 # and the whole is trusted only if a program that must compile does, and ones
 # that must not do not: a broken compiler or a missing folder never reads as a
 # kernel without features.
+#
+# From the environment, for tests: PENSTOCK_PRETEND='X=1 Y=0', answers that are
+# given whatever was found. What only numbers decide can so be tried on a kernel
+# that is not like that.
 set -u
 
 out=$1
@@ -163,6 +167,7 @@ probe VM_FLAGS_MOD <<'END'
 void conftest(struct vm_area_struct *vma) { vm_flags_mod(vma, VM_DONTCOPY, 0); }
 END
 
+# With it came the end of base references to pages of a device: 6.15
 probe PAGE_PGMAP <<'END'
 #include <linux/mm.h>
 #include <linux/memremap.h>
@@ -218,6 +223,19 @@ probe BLK_QUEUE_PCI_P2PDMA <<'END'
 int conftest(struct request_queue *q) { return !!blk_queue_pci_p2pdma(q); }
 END
 
+# Requests are mapped piece by piece, all as the first: 6.17
+probe BLK_MQ_DMA_H <<'END'
+#if !__has_include(<linux/blk-mq-dma.h>)
+#error older
+#endif
+END
+
+# and that only in requests with this mark: 6.17 alone
+probe REQ_P2PDMA <<'END'
+#include <linux/blkdev.h>
+blk_opf_t conftest(void) { return REQ_P2PDMA; }
+END
+
 # ---- modules ----
 
 probe IMPORT_NS_TOKEN <<'END'
@@ -246,6 +264,11 @@ done
 [ "$(cat "$tmp/CONTROL_YES.have")" = 1 ] || fail 'what must compile does not' "$tmp/CONTROL_YES.c.log"
 for name in CONTROL_NO_FUNCTION CONTROL_NO_TYPE; do
 	[ "$(cat "$tmp/$name.have")" = 0 ] || fail "what must not compile does ($name)"
+done
+
+for answer in ${PENSTOCK_PRETEND-}; do
+	[ -e "$tmp/${answer%=*}.have" ] || fail "no probe ${answer%=*} to pretend the answer of"
+	echo "${answer#*=}" >"$tmp/${answer%=*}.have"
 done
 
 {

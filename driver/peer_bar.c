@@ -82,21 +82,19 @@ static void bar_see_model(void *kaddr)
 
 	if (READ_ONCE(page_model) != PENSTOCK_P2P_PAGE_MODEL_UNSEEN)
 		return;
-	switch (page_ref_count(virt_to_page(kaddr))) {
-	case 1:
-		model = PENSTOCK_P2P_PAGE_MODEL_ONE;
-		break;
-	case 0:
-		model = PENSTOCK_P2P_PAGE_MODEL_ZERO;
-		break;
-	default:
+	/* Both have to say the same: one page alone may have been left by a user of the pool in another state. */
+	if (page_ref_count(virt_to_page(kaddr)) != PENSTOCK_P2P_BASE)
 		model = PENSTOCK_P2P_PAGE_MODEL_UNKNOWN;
-	}
+	else
+		model = PENSTOCK_P2P_BASE ? PENSTOCK_P2P_PAGE_MODEL_ONE : PENSTOCK_P2P_PAGE_MODEL_ZERO;
 	/* Two first allocations at a time see the same. */
 	WRITE_ONCE(page_model, model);
 }
 
-/* Our reference to each page, where the pool holds none. */
+/*
+ * Our reference to each page, where the pool holds none. Set, not added: some kernels (before 7.0) leave a page whose
+ * mapping failed with one that nobody has.
+ */
 static void bar_take_pages(void *kaddr, u64 len)
 {
 	u64 i;
@@ -113,7 +111,7 @@ static int bar_page_others(struct page *page)
 	return page_ref_count(page) - 1;
 }
 
-/* Give our reference up when it is the only one. */
+/* Give our reference up when it is the only one: not by put_page(), which would give the page back to the pool. */
 static bool bar_drop_page(struct page *page)
 {
 	if (page_model == PENSTOCK_P2P_PAGE_MODEL_ZERO)

@@ -406,7 +406,7 @@ int penstock_region_mmap(struct file *file, struct vm_area_struct *vma);
  * @a_ops: of @inode's pages at the time it was checked
  * @bdev: the block device read from: the file itself, or what its file system lies on
  * @is_block: @file is a block device
- * @peer_reason: why no peer memory, or 0
+ * @peer_reason: why never peer memory, or 0; see penstock_target_peer_reason()
  * @offset_align: of file offsets and lengths, bytes
  * @mem_align: of region offsets, bytes
  * @nowait_len: longest read to try without blocking, bytes; 0: none
@@ -438,6 +438,8 @@ struct penstock_target *penstock_target_get(struct penstock_open *open, u32 id);
 void penstock_target_put(struct penstock_target *target);
 /* What may change after TARGET_ADD (verity, journalled data, DAX): PENSTOCK_REASON_* or 0. Cheap; at each read. */
 u32 penstock_target_recheck(const struct penstock_target *target);
+/* Why it cannot be read into peer memory now, PENSTOCK_REASON_* or 0. Cheap; at each read. */
+u32 penstock_target_peer_reason(const struct penstock_target *target);
 /* The drive as a PCI device with a reference, or NULL. */
 struct pci_dev *penstock_target_pci_dev(const struct penstock_target *target);
 void penstock_target_free_all(struct penstock_open *open);

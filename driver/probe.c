@@ -81,7 +81,7 @@ static u32 probe_region(struct penstock_region_probe *cmd, struct penstock_regio
 	if (!drive)
 		return reason ? reason : PENSTOCK_REASON_NOT_PCI;
 	if (!reason)
-		reason = target->peer_reason;
+		reason = penstock_target_peer_reason(target);
 	/* The way to the drive itself is told also where a stacked device refuses. */
 	cmd->out_reason = probe_peer(cmd, region, drive);
 	return reason ? reason : cmd->out_reason;

@@ -128,7 +128,7 @@ static int check_allowed(const struct penstock_target *target, const struct pens
 	/* Workers of io_uring share the submitter's address space. */
 	if (mem->only_mm && mem->only_mm != current->mm)
 		return -EPERM;
-	if (mem->p2p && target->peer_reason)
+	if (mem->p2p && penstock_target_peer_reason(target))
 		return -EOPNOTSUPP;
 	return penstock_target_recheck(target) ? -EOPNOTSUPP : 0;
 }

@@ -148,6 +148,11 @@ static u32 bdev_nowait_len(struct block_device *bdev, u32 align)
 	return round_down((u32)len, align);
 }
 
+u32 penstock_target_peer_reason(const struct penstock_target *target)
+{
+	return target->peer_reason ? target->peer_reason : penstock_bdev_peer_reason(target->bdev);
+}
+
 static int refuse(u32 *out_reason, u32 reason)
 {
 	*out_reason = reason;
@@ -305,7 +310,7 @@ static int target_add(struct penstock_open *open, struct penstock_target_add *ad
 		return PTR_ERR(target);
 
 	/* All of it beforehand: once it has an id, another thread may free it. */
-	add->out_peer_reason = target->peer_reason;
+	add->out_peer_reason = penstock_target_peer_reason(target);
 	add->out_kind = target->is_block ? PENSTOCK_TARGET_BLOCK : PENSTOCK_TARGET_FILE;
 	add->out_offset_align = target->offset_align;
 	add->out_mem_align = target->mem_align;

@@ -70,6 +70,10 @@ static const struct {
 	       "open kernel modules"),
 	REASON(PROVIDER_REFUSED, "the memory's owner refused (MIG, vGPU, confidential computing, a bad address): "
 	       "use a whole device, without these, or route bounce"),
+	REASON(UNMARKED, "this kernel's block layer would take peer pages of the module's reads for memory of the "
+	       "host: use another kernel than 6.17, or route mapped"),
+	REASON(MERGES, "the block layer may merge the read with one into other memory, and maps both alike: "
+	       "echo 2 >/sys/block/DRIVE/queue/nomerges, or route mapped"),
 #undef REASON
 };
 

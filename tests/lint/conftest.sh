@@ -49,6 +49,12 @@ printf '0x1\tvfs_fileattr_get_not\tvmlinux\tEXPORT_SYMBOL\t\n' >"$tmp/symvers"
 verdict 'one with a longer name is not' < <(driver/conftest.sh "$out" "$tmp/symvers" "$tmp/old" 2>&1
 	grep -qx '#define PENSTOCK_HAVE_VFS_FILEATTR_GET 0' "$out" || cat "$out")
 
+verdict 'an answer can be pretended' < <(PENSTOCK_PRETEND='REQ_P2PDMA=1' driver/conftest.sh "$out" '' "$tmp/old" 2>&1
+	grep -qx '#define PENSTOCK_HAVE_REQ_P2PDMA 1' "$out" || cat "$out")
+export PENSTOCK_PRETEND='NO_SUCH=1'
+verdict 'of a probe that there is' < <(refuses old 'no probe NO_SUCH')
+unset PENSTOCK_PRETEND
+
 # known SERIES NAME=0|1...
 known() {
 	local headers series=$1 begin=$SECONDS
@@ -69,7 +75,8 @@ known() {
 		[ $((SECONDS - begin)) -lt 120 ] || echo "$((SECONDS - begin)) s")
 }
 known 6.12 IO_URING_CMD_H=1 URING_CMD_SQE=1 URING_CMD_DONE_4=1 URING_TASK_WORK_FLAGS=1 URING_CMD_LAZY=1 VM_FLAGS_MOD=1 \
-	GUP_P2PDMA=1 SG_DMA_IS_BUS_ADDRESS=1 FILE_BDEV=1 FILE_KATTR=0 VFS_FILEATTR_GET=1 BLK_QUEUE_PCI_P2PDMA=1 IMPORT_NS_TOKEN=1
+	GUP_P2PDMA=1 SG_DMA_IS_BUS_ADDRESS=1 FILE_BDEV=1 FILE_KATTR=0 VFS_FILEATTR_GET=1 BLK_QUEUE_PCI_P2PDMA=1 IMPORT_NS_TOKEN=1 \
+	PAGE_PGMAP=0 BLK_MQ_DMA_H=0 REQ_P2PDMA=0
 known 6.1 IO_URING_CMD_H=0 URING_CMD_SQE=0 URING_CMD_LAZY=0 VM_FLAGS_MOD=0 GUP_P2PDMA=0 FILE_BDEV=0 VFS_FILEATTR_GET=1 \
-	BLK_QUEUE_PCI_P2PDMA=1 IMPORT_NS_TOKEN=1
+	BLK_QUEUE_PCI_P2PDMA=1 IMPORT_NS_TOKEN=1 PAGE_PGMAP=0 BLK_MQ_DMA_H=0 REQ_P2PDMA=0
 finish

@@ -50,14 +50,15 @@ def kernel_for(flavour, cache={}):
         return cache[flavour]
 
 
-def modules_for(flavour, kernel, build, cache={}):
-    """Our modules built for that kernel, that for NVIDIA's against its stand-in."""
+def modules_for(lane, kernel, build, cache={}):
+    """Our modules built for the lane's kernel, that for NVIDIA's against its stand-in."""
+    flavour = " ".join([lane.kernel, lane.pretend]).strip()
     with prepare_lock:
         if flavour not in cache:
-            out = build / "vm" / kernel.name
+            out = build / "vm" / "-".join([kernel.name] + lane.pretend.replace("=", "-").split())
             env = {k: v for k, v in os.environ.items() if k not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
             done = subprocess.run(["make", "-s", f"-j{os.cpu_count()}", "-C", TOP, "driver", f"KDIR={kernel / 'tree'}",
-                                   f"O={out}", "FAKE_NV=1"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   f"O={out}", "FAKE_NV=1", f"PRETEND={lane.pretend}"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   check=False, env=env)
             if done.returncode:
                 cache[flavour] = RuntimeError(f"the driver does not build for {flavour}:\n{done.stdout}")
@@ -178,7 +179,7 @@ def run_lane(name, options):
         kernel = kernel_for(lane.kernel)
         if options.no_modules:
             lane.modules = ""
-        modules = modules_for(lane.kernel, kernel, build) if lane.modules else []
+        modules = modules_for(lane, kernel, build) if lane.modules else []
         run = pathlib.Path(tempfile.mkdtemp(prefix="penstock-vm.", dir=os.environ.get("TMPDIR", "/var/tmp")))
     except (Missing, initramfs.RootError) as e:
         return [f"ok 1 {name}: # SKIP {e}", "1..1"], [0, 0, 1]

@@ -95,6 +95,10 @@
  *  - PENSTOCK_REASON_PROVIDER_FREED: the memory's owner took it back
  *  - PENSTOCK_REASON_NO_PROVIDER: no provider for that kind of memory is loaded
  *  - PENSTOCK_REASON_PROVIDER_REFUSED: the provider's owner refused (MIG, vGPU, confidential computing, a bad address)
+ *  - PENSTOCK_REASON_UNMARKED: this kernel (6.17) would take peer pages of a READ for memory of the host, since its
+ *    block layer marks only those that it gathers itself. Direct reads of a mapping of the region work
+ *  - PENSTOCK_REASON_MERGES: this kernel (6.18 and later) maps all pages of a request as the first, and the drive's
+ *    queue may merge a READ with one into other memory. It is looked at again at each READ
  */
 #define PENSTOCK_REASON_NONE			0
 #define PENSTOCK_REASON_P2PDMA_OFF		1
@@ -128,6 +132,8 @@
 #define PENSTOCK_REASON_PROVIDER_FREED		29
 #define PENSTOCK_REASON_NO_PROVIDER		30
 #define PENSTOCK_REASON_PROVIDER_REFUSED	31
+#define PENSTOCK_REASON_UNMARKED		32
+#define PENSTOCK_REASON_MERGES			33
 
 /* struct penstock_info.out_features */
 #define PENSTOCK_FEATURE_URING_READ	(1ULL << 0)	/* PENSTOCK_URING_CMD_READ */

@@ -25,6 +25,7 @@ KEYS = {
     "drives": "ext4",
     "peers": "64M",
     "modules": "penstock allow_test_peer=1",
+    "pretend": "",
     "programs": "",
     "files": "",
     "tests": "",

@@ -248,7 +248,7 @@ static uint32_t peer_reason(int node, uint32_t *id)
 /* Within a few seconds: errors are handled by a thread of the kernel. */
 static bool becomes(int node, uint32_t reason)
 {
-	uint32_t got, id;
+	uint32_t got = ~0U, id;
 
 	for (double begin = now(); now() - begin < 10; usleep(20000)) {
 		got = peer_reason(node, &id);
