@@ -83,9 +83,11 @@ TEST(every_expert_has_the_bytes_of_its_place)
 	setup(&f, 600000);
 	for (int i = 0; i < 300; i++) {
 		const uint32_t layer = (uint32_t)(files_mix(seed++) % LAYERS);
-		int32_t ids[TOP_K] = { (int32_t)(files_mix(seed++) % EXPERTS), (int32_t)(files_mix(seed++) % EXPERTS) };
 		struct penstock_ticket *t;
+		int32_t ids[TOP_K];
 
+		for (int k = 0; k < TOP_K; k++)
+			ids[k] = (int32_t)(files_mix(seed++) % EXPERTS);
 		ASSERT_EQ(0, penstock_fetch(f.q, f.model, layer, ids, TOP_K, &t));
 		ASSERT_EQ(0, penstock_wait(t, UINT64_MAX));
 		for (size_t e = 0; e < penstock_ticket_count(t); e++)
