@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A ring of io_uring by its system calls, for one thread that submits one
- * entry and waits for it: the tests need no library.
+ * A ring of io_uring by its system calls, for one thread: the tests need no
+ * library.
  */
 #ifndef PENSTOCK_URING_H
 #define PENSTOCK_URING_H
@@ -43,14 +43,14 @@ static inline void uring_exit(struct uring *ring)
 	ring->fd = -1;
 }
 
-/* A ring of 8 entries, or -errno. */
-static inline int uring_init(struct uring *ring, uint32_t flags)
+/* A ring of @entries, a power of two; or -errno. No more are queued before they are submitted. */
+static inline int uring_init_entries(struct uring *ring, uint32_t entries, uint32_t flags)
 {
 	struct io_uring_params params = { .flags = flags };
 	size_t sq_len, cq_len;
 	int ret;
 
-	*ring = (struct uring) { .fd = (int)syscall(__NR_io_uring_setup, 8, &params), .ring = MAP_FAILED,
+	*ring = (struct uring) { .fd = (int)syscall(__NR_io_uring_setup, entries, &params), .ring = MAP_FAILED,
 		.sqes = MAP_FAILED };
 	if (ring->fd < 0)
 		return -errno;
@@ -76,6 +76,11 @@ static inline int uring_init(struct uring *ring, uint32_t flags)
 	ring->cq_mask = *uring_at(ring, params.cq_off.ring_mask);
 	ring->cqes = (struct io_uring_cqe *)(void *)(ring->ring + params.cq_off.cqes);
 	return 0;
+}
+
+static inline int uring_init(struct uring *ring, uint32_t flags)
+{
+	return uring_init_entries(ring, 8, flags);
 }
 
 /* Queues a command on @node with @read in it, as far as the entries have room for it; uring_submit() hands it over. */
