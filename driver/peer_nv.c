@@ -315,7 +315,10 @@ static int nv_bar_with(struct pci_dev *pdev, u64 addr)
 	return -ENODEV;
 }
 
-/* The device that has @addr in a BAR, made known if need be. Under nv_peers_lock. */
+/*
+ * The device that has @addr in a BAR, made known if need be. ERR_PTR(-EOPNOTSUPP): none, or it is being unbound;
+ * -ENOMEM. Under nv_peers_lock.
+ */
 static struct nv_peer *nv_peer_by_addr(u64 addr)
 {
 	struct pci_dev *pdev = NULL;
@@ -324,16 +327,16 @@ static struct nv_peer *nv_peer_by_addr(u64 addr)
 
 	list_for_each_entry(p, &nv_peers, node)
 		if (addr >= p->start && addr - p->start < p->len)
-			return p->peer ? p : NULL;
+			return p->peer ? p : ERR_PTR(-EOPNOTSUPP);
 	for_each_pci_dev(pdev) {
 		bar = nv_bar_with(pdev, addr);
 		if (bar < 0 || !pdev->dev.driver)
 			continue;
 		p = nv_peer_add(pdev, bar);
 		pci_dev_put(pdev);
-		return p;
+		return p ? p : ERR_PTR(-ENOMEM);
 	}
-	return NULL;
+	return ERR_PTR(-EOPNOTSUPP);
 }
 
 static void nv_peer_scan(struct pci_dev *pdev)
@@ -417,9 +420,10 @@ static int nv_publish(struct nv_pages *nv, struct penstock_mem *mem, u64 addr, u
 	struct nv_peer *p = nv_peer_by_addr(addr);
 	int ret;
 
-	if (!p) {
-		*reason = PENSTOCK_REASON_PROVIDER_REFUSED;
-		return -EOPNOTSUPP;
+	if (IS_ERR(p)) {
+		if (p == ERR_PTR(-EOPNOTSUPP))
+			*reason = PENSTOCK_REASON_PROVIDER_REFUSED;
+		return PTR_ERR(p);
 	}
 	mutex_lock(&nv->lock);
 	if (nv->revoked) {

@@ -5,6 +5,9 @@
  * time the command says so by a documented error or does its work all the same,
  * and nothing is left behind: no object, no pinned page, no descriptor.
  *
+ * With PENSTOCK_TEST_NV, the PCI address of a device that has the module which
+ * stands in for NVIDIA's as its driver, also over memory by device address.
+ *
  * Needs root, debugfs and CONFIG_FAULT_INJECTION with FAILSLAB,
  * FAIL_PAGE_ALLOC and FAULT_INJECTION_USERCOPY; without the latter, commands
  * that only copy have nothing that can fail.
@@ -19,6 +22,10 @@
 #define LEN		(16 * PAGE)
 #define PIN_LEN		(600 * PAGE)
 #define POISON		0xee
+/* The module that stands in for NVIDIA's: where it has its memory. */
+#define NV		"/sys/bus/pci/drivers/nvidia_p2p/"
+#define NV_VA		0x700000000000ULL
+#define NV_LEN		(4ULL << 16)
 
 /* Without a report of each fault, nor an exception of some allocations. */
 static const struct {
@@ -34,7 +41,7 @@ FIXTURE(faults) {
 	int node, file, nth;
 	bool usercopy;		/* copies fail, too */
 	bool armed, happened;	/* the fault */
-	uint32_t target, host, bar, peer, made;	/* bar and peer: 0 when there is none */
+	uint32_t target, host, bar, peer, nv, made;	/* bar and peer: 0 when there is none */
 	char *host_map, *bar_map, *user, *want;
 	uint64_t host_offset, bar_offset;
 	int dmabuf, made_fd;
@@ -50,13 +57,14 @@ FIXTURE(faults) {
  * @call: the command, 0 or -errno; it alone is under faults, up to nth_end() where it has that
  * @after: gives back what it made, knowing what it returned; 0, or what is wrong with its work
  * @copies_only: it allocates nothing: only its copies can fail
+ * @repeated: a worker does again what had no memory, without faults: it may go through all of them
  */
 struct step {
 	const char *name;
 	int (*before)(FIXTURE_DATA(faults) *self);
 	int (*call)(FIXTURE_DATA(faults) *self);
 	int (*after)(FIXTURE_DATA(faults) *self, int ret);
-	bool copies_only;
+	bool copies_only, repeated;
 };
 
 static bool nth_set(int fd, unsigned int n)
@@ -120,7 +128,7 @@ FIXTURE_SETUP(faults)
 	self->host_map = region_map(self->node, self->host_offset, 0, LEN);
 	self->dmabuf = region_export(self->node, self->host);
 	ASSERT_LE(0, self->dmabuf);
-	if (!peer_first(self->node, &peer)) {
+	if (!peer_first(self->node, &peer) && peer.out_provider == PENSTOCK_PEER_BAR) {
 		self->peer = peer.out_peer_id;
 		ASSERT_EQ(0, region_bar(self->node, self->peer, LEN, &bar));
 		self->bar = bar.out_region_id;
@@ -190,7 +198,7 @@ static void sweep(struct __test_metadata *_metadata, FIXTURE_DATA(faults) *self,
 	}
 	EXPECT_FALSE(self->happened);
 	printf("# %s: %u faults, %u of them failed it\n", step->name, n - 2, failed);
-	if (!step->copies_only || self->usercopy)
+	if (!step->repeated && (!step->copies_only || self->usercopy))
 		EXPECT_LT(0, failed);
 }
 
@@ -554,6 +562,89 @@ TEST_F_TIMEOUT(faults, ring_reads, 300)
 		SWEEP("READ into a BAR", .before = before_read_bar, .call = call_ring_bar, .after = after_read_bar);
 	ASSERT_EQ(0, region_stat(self->node, 0, &stat));
 	EXPECT_EQ(0, stat.out_in_flight);
+}
+
+/* ---- memory by device address ---- */
+
+static int call_nv(FIXTURE_DATA(faults) *self)
+{
+	struct penstock_region_peer cmd = { .size = sizeof(cmd), .kind = PENSTOCK_PEER_NVIDIA, .addr = NV_VA,
+		.length = NV_LEN, .fd = -1 };
+	int ret = penstock(self->node, PENSTOCK_IOC_REGION_PEER, &cmd);
+
+	self->made = cmd.out_region_id;
+	return ret;
+}
+
+/* Bound again, it is a device of which nothing is known. */
+static int before_nv_unknown(FIXTURE_DATA(faults) *self)
+{
+	const char *device = getenv("PENSTOCK_TEST_NV");
+	int ret = file_write(NV "unbind", device);
+
+	return ret ? ret : file_write(NV "bind", device);
+}
+
+static int after_nv_unknown(FIXTURE_DATA(faults) *self, int ret)
+{
+	int wrong = after_region(self, ret);
+
+	return wrong ? wrong : before_nv_unknown(self);
+}
+
+static int call_probe_nv(FIXTURE_DATA(faults) *self)
+{
+	return probe(self, self->nv);
+}
+
+static int call_read_nv(FIXTURE_DATA(faults) *self)
+{
+	return read_ended(read_one(self->node, self->target, self->nv, 0, PAGE, READ_LEN));
+}
+
+static int call_ring_nv(FIXTURE_DATA(faults) *self)
+{
+	return ring_read(self, self->nv);
+}
+
+/* So many pages are given away by the owner; they are put by a worker, which may come late. */
+static bool nv_live(int want)
+{
+	int gets, puts, callbacks, live = -1, i;
+	FILE *f;
+
+	for (i = 0; i < 100 && live != want; i++) {
+		usleep(i ? 100000 : 0);
+		f = fopen(DEBUGFS "nvidia_p2p/counts", "r");
+		if (!f || fscanf(f, "%d %d %d %d", &gets, &puts, &callbacks, &live) != 4)
+			live = -1;
+		if (f)
+			fclose(f);
+	}
+	return live == want;
+}
+
+TEST_F_TIMEOUT(faults, nv_memory, 300)
+{
+	if (!getenv("PENSTOCK_TEST_NV"))
+		SKIP(return, "no PENSTOCK_TEST_NV");
+	SWEEP("REGION_PEER of a device not known", .before = before_nv_unknown, .call = call_nv,
+	      .after = after_nv_unknown);
+	EXPECT_TRUE(nv_live(0));
+	ASSERT_EQ(0, call_nv(self));
+	self->nv = self->made;
+	ASSERT_TRUE(objects_get(&self->within));
+	SWEEP("REGION_PEER by address", .call = call_nv, .after = after_region);
+	SWEEP("REGION_FREE of it", .before = call_nv, .call = call_free, .after = after_free, .copies_only = true);
+	SWEEP("REGION_PROBE of it", .call = call_probe_nv);
+	SWEEP("REGION_READ into it", .call = call_read_nv);
+	if (!uring_init(&self->ring, IORING_SETUP_SQE128))
+		SWEEP("READ into it", .call = call_ring_nv, .repeated = true);
+	EXPECT_TRUE(nv_live(1));
+	EXPECT_EQ(0, region_free(self->node, self->nv, PENSTOCK_REGION_FREE_F_WAIT));
+	EXPECT_TRUE(nv_live(0));
+	/* What is known of the device goes, too. */
+	EXPECT_EQ(0, before_nv_unknown(self));
 }
 
 TEST_HARNESS_MAIN

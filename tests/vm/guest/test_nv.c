@@ -285,6 +285,61 @@ static void test_revoke_in_flight(void)
 	    "taken back or put, each once");
 }
 
+/* A read by the ioctl, in a thread of its own. */
+struct slow_read {
+	uint32_t region;
+	int64_t ret;
+};
+
+static void *slow_read_run(void *arg)
+{
+	struct slow_read *read = arg;
+
+	read->ret = read_ioctl(node, raw.add.out_target_id, read->region, 0, 0, NR_READS * READ_LEN);
+	return NULL;
+}
+
+static bool becomes_busy(uint32_t region)
+{
+	struct penstock_region_stat stat;
+
+	for (double begin = now(); now() - begin < 10; usleep(1000))
+		if (!region_stat(node, region, &stat) && stat.out_in_flight)
+			return true;
+	return false;
+}
+
+static void test_revoke_under_ioctl(void)
+{
+	struct penstock_region_stat stat = { .out_in_flight = 1 };
+	struct penstock_event event = {};
+	struct penstock_region_peer cmd;
+	struct slow_read read = {};
+	pthread_t thread;
+	double begin;
+
+	tap(!region_nv(node, 0, NR_READS * READ_LEN, &cmd), "a region for the ioctl");
+	throttle("1M");
+	read.region = cmd.out_region_id;
+	pthread_create(&thread, NULL, slow_read_run, &read);
+	tap(becomes_busy(cmd.out_region_id), "REGION_READ is in flight");
+	begin = now();
+	tap_eq(put_file(REVOKE, "1"), 0, "its memory is taken back meanwhile");
+	printf("# that took %.2f s\n", now() - begin);
+	host_fill(0, 0, NR_READS * READ_LEN, 0x66);
+	region_stat(node, cmd.out_region_id, &stat);
+	tap(!stat.out_in_flight && now() - begin > 0.1, "the callback waited for REGION_READ");
+	pthread_join(thread, NULL);
+	tap_eq(read.ret, NR_READS * READ_LEN, "REGION_READ had ended well");
+	throttle("0");
+	tap(host_is(0, 0, NR_READS * READ_LEN, 0x66), "and wrote nothing afterwards");
+	tap(event_wait(node, PENSTOCK_EVENT_REVOKED, cmd.out_region_id, &event) &&
+	    event.reason == PENSTOCK_REASON_PROVIDER_FREED, "there is an event of it");
+	tap_eq(read_ioctl(node, raw.add.out_target_id, cmd.out_region_id, 0, 0, 4096), -ENODEV, "the next one is refused");
+	region_free(node, cmd.out_region_id, 0, NULL);
+	tap(all_put(), "nothing is left of it");
+}
+
 static void test_revoke_in_get(void)
 {
 	struct penstock_region_peer cmd;
@@ -430,6 +485,7 @@ int main(int argc, char **argv)
 	test_read();
 	if (is_mode("callback")) {
 		test_revoke_in_flight();
+		test_revoke_under_ioctl();
 		test_revoke_in_get();
 		test_revoke_at_close();
 		test_revoke_many();
