@@ -6,14 +6,14 @@
  *
  * test_peer DRIVE PEER VERDICT: a raw drive; the peer's PCI address; what the
  * lane's topology is: bus, bridge, none, or liar (bus addresses, wrong data). Or
- * why its kernel has no peers: off (no P2PDMA), old.
+ * why its kernel has no peers: off (no P2PDMA), old; or why the peer is of no use: nopages.
  */
 #include "peer.h"
 
 #define LIMIT_FILE	"/sys/module/penstock/parameters/peer_limit_mib"
 #define USER		1000
 
-static const char *addr, *verdict;
+static const char *drive, *addr, *verdict;
 static int node;
 static struct source raw;
 static struct penstock_peer_enum peer;
@@ -401,6 +401,28 @@ static void test_late(const char *path)
 
 /* ---- the probe ---- */
 
+/* A device without a drive of its own. */
+static void test_probe_loop(uint32_t region)
+{
+	struct penstock_region_probe probe;
+	struct penstock_target_add add;
+	char cmd[96];
+	int fd;
+
+	snprintf(cmd, sizeof(cmd), "losetup /dev/loop0 %s", drive);
+	tap_eq(system(cmd), 0, "a loop device over the drive");
+	fd = open("/dev/loop0", O_RDONLY);
+	tap(!target_add(node, fd, &add) && add.out_peer_reason == PENSTOCK_REASON_BDEV_NO_P2P, "is a target");
+	tap(!region_probe(node, region, add.out_target_id, &probe) && !probe.out_allowed &&
+	    probe.out_map_type == PENSTOCK_MAP_NONE && probe.out_reason == PENSTOCK_REASON_NOT_PCI,
+	    "it is no PCI device");
+	node_ioctl(node, PENSTOCK_IOC_TARGET_DEL,
+		   &(struct penstock_target_del) { .size = sizeof(struct penstock_target_del),
+						   .target_id = add.out_target_id });
+	close(fd);
+	tap_eq(system("losetup -d /dev/loop0"), 0, "and goes");
+}
+
 static void test_probe(void)
 {
 	static const struct {
@@ -437,6 +459,7 @@ static void test_probe(void)
 	region_free(node, alloc.out_region_id, 0, NULL);
 	tap_eq(region_probe(node, alloc.out_region_id, raw.add.out_target_id, &probe), -ENOENT, "no such region");
 	tap_eq(region_probe(node, cmd.out_region_id, 12345, &probe), -ENOENT, "no such target");
+	test_probe_loop(cmd.out_region_id);
 	probe = (struct penstock_region_probe) { .size = sizeof(probe), .flags = 1 };
 	tap_eq(node_ioctl(node, PENSTOCK_IOC_REGION_PROBE, &probe), -EOPNOTSUPP, "an unknown flag");
 	region_free(node, cmd.out_region_id, 0, NULL);
@@ -498,20 +521,36 @@ static void test_impossible(uint32_t reason)
 	tap_eq(put_file("/sys/bus/pci/drivers_probe", addr), 0, "and bound");
 }
 
+/* Bound, but its BAR is too small for pages. */
+static void test_no_pages(void)
+{
+	struct penstock_region_peer cmd;
+
+	tap(!peer_at(node, addr, &peer) && peer.out_reason == PENSTOCK_REASON_NO_PAGES && !peer.out_available &&
+	    !(peer.out_flags & PENSTOCK_PEER_F_MAPPABLE), "a peer without pages");
+	tap(region_bar(node, peer.out_peer_id, 4096, &cmd) == -EOPNOTSUPP && cmd.out_reason == PENSTOCK_REASON_NO_PAGES,
+	    "gives no region");
+}
+
 int main(int argc, char **argv)
 {
 	int own;
 
 	if (argc != 4) {
-		fprintf(stderr, "usage: %s DRIVE PEER bus|bridge|none|liar|off|old\n", argv[0]);
+		fprintf(stderr, "usage: %s DRIVE PEER bus|bridge|none|liar|off|old|nopages\n", argv[0]);
 		return 2;
 	}
+	drive = argv[1];
 	addr = argv[2];
 	verdict = argv[3];
 	node = own = node_open();
 	if (!strcmp(verdict, "off") || !strcmp(verdict, "old")) {
 		test_impossible(!strcmp(verdict, "old") ? PENSTOCK_REASON_KERNEL_TOO_OLD :
 				PENSTOCK_REASON_P2PDMA_OFF);
+		return tap_done();
+	}
+	if (!strcmp(verdict, "nopages")) {
+		test_no_pages();
 		return tap_done();
 	}
 	if (node < 0 || source_open(node, "raw", argv[1], &raw)) {

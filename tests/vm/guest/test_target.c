@@ -212,6 +212,22 @@ static void test_encrypted(const char *folder)
 	close(dir);
 }
 
+/* ext4 keeps the flag and compresses nothing: what the flag says is believed. */
+static void test_compressed(const char *folder)
+{
+	struct penstock_target_add add;
+	int fd = make_file(folder, "compressed", 10, LEN), flags = 0;
+
+	tap(!ioctl(fd, FS_IOC_GETFLAGS, &flags), "flags of a file");
+	flags |= FS_COMPR_FL;
+	tap(!ioctl(fd, FS_IOC_SETFLAGS, &flags), "it is to be compressed");
+	refused("a compressed file", fd, -EOPNOTSUPP, PENSTOCK_REASON_COMPRESSED);
+	flags &= ~FS_COMPR_FL;
+	tap(!ioctl(fd, FS_IOC_SETFLAGS, &flags) && !target_add(node, fd, &add) && reads(add.out_target_id, 10, LEN),
+	    "without the flag it is read");
+	close(fd);
+}
+
 /* Nothing tells beforehand that these bytes go into the inode: the file system does, by falling back. */
 static void test_fallback(const char *folder)
 {
@@ -265,6 +281,7 @@ int main(int argc, char **argv)
 	test_replaced(argv[1]);
 	test_verity(argv[1]);
 	test_encrypted(argv[1]);
+	test_compressed(argv[1]);
 	test_fallback(argv[1]);
 	test_journalled(argv[2]);
 	return tap_done();
