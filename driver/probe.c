@@ -78,10 +78,11 @@ static u32 probe_region(struct penstock_region_probe *cmd, struct penstock_regio
 		cmd->out_map_type = PENSTOCK_MAP_HOST_MEMORY;
 		return reason;
 	}
-	if (!drive)
-		return reason ? reason : PENSTOCK_REASON_NOT_PCI;
 	if (!reason)
 		reason = penstock_target_peer_reason(target);
+	/* A disk of several paths has none; the better reason is its own. */
+	if (!drive)
+		return reason ? reason : PENSTOCK_REASON_NOT_PCI;
 	/* The way to the drive itself is told also where a stacked device refuses. */
 	cmd->out_reason = probe_peer(cmd, region, drive);
 	return reason ? reason : cmd->out_reason;

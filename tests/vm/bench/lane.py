@@ -34,7 +34,7 @@ KEYS = {
     "own": "no",
 }
 FLAVOURS = ("plain", "debug", "stock-6.12", "stock-6.1")
-DRIVE_KINDS = ("ext4", "ext4-odd", "xfs", "btrfs", "raw", "raw-4k", "raw-pi", "blank")
+DRIVE_KINDS = ("ext4", "ext4-odd", "xfs", "btrfs", "raw", "raw-4k", "raw-pi", "raw-paths", "blank")
 
 
 class LaneError(Exception):
@@ -42,7 +42,7 @@ class LaneError(Exception):
 
 
 class Drive:
-    """One NVMe controller with one namespace. Its name is the serial number in the guest."""
+    """One NVMe controller with one namespace, raw-paths: two with the same. Its name is the serial number in the guest."""
 
     def __init__(self, name, kind, options):
         self.name, self.kind, self.options = name, kind, options

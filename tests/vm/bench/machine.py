@@ -6,7 +6,7 @@ port. All of them and the monitor are socket pairs, so that nothing has a name
 that a second bench could meet.
 
 Names in QEMU: drive NAME is the device "nvme-NAME" with the block node
-"drive-NAME", peer N the device "peerN" with the memory "mem-peerN", and each
+"drive-NAME" (raw-paths has a second one, "nvme-NAME-2" at "port-NAME-2"), peer N the device "peerN" with the memory "mem-peerN", and each
 sits at the bus "port-NAME" or "port-peerN".
 """
 import json
@@ -19,6 +19,8 @@ import time
 
 QEMU = "qemu-system-x86_64"
 TRACED = ("pci_nvme_io_cmd", "pci_nvme_admin_cmd", "pci_nvme_map_addr")
+# The second controller of a drive that has two.
+PATH_SUFFIX = "-2"
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -75,7 +77,7 @@ def drive_device(drive):
 
 
 def drive_args(drive, run):
-    """One controller; integrity metadata needs a namespace of its own."""
+    """One controller; integrity metadata needs a namespace of its own, as does what two controllers share."""
     node = f"drive-{drive.name}"
     args = ["-blockdev", f"driver=raw,node-name={node},file.driver=file,file.filename={run}/{drive.name}.img"]
     device = drive_device(drive)
@@ -84,7 +86,23 @@ def drive_args(drive, run):
         args += ["-device", ",".join(f"{k}={v}" for k, v in device.items()),
                  "-device", f"nvme-ns,id=ns-{drive.name},bus=nvme-{drive.name},drive={node},ms=8,pi=1"]
         return args
+    if drive.kind == "raw-paths":
+        del device["drive"]
+        subsys = f"subsys-{drive.name}"
+        args += ["-device", f"nvme-subsys,id={subsys},nqn={drive.name}"]
+        for suffix in ("", PATH_SUFFIX):
+            device.update({"id": f"nvme-{drive.name}{suffix}", "bus": f"port-{drive.name}{suffix}", "subsys": subsys})
+            args += ["-device", ",".join(f"{k}={v}" for k, v in device.items())]
+        return args + ["-device", f"nvme-ns,id=ns-{drive.name},bus=nvme-{drive.name},drive={node},nsid=1,shared=on"]
     return args + ["-device", ",".join(f"{k}={v}" for k, v in device.items())]
+
+
+def port_names(lane):
+    """What has a port of its own: each controller, each peer."""
+    names = []
+    for drive in lane.drives:
+        names += [drive.name] + ([drive.name + PATH_SUFFIX] if drive.kind == "raw-paths" else [])
+    return names + [f"peer{i}" for i in range(len(lane.peers))]
 
 
 def command_line(lane, kernel, initrd, run, channels, shell):
@@ -117,8 +135,7 @@ def command_line(lane, kernel, initrd, run, channels, shell):
     # An event that never comes opens the log; control.py switches the others.
     args += ["-d", "trace:pci_nvme_map_addr_cmb", "-D", f"{run}/trace"]
 
-    names = [d.name for d in lane.drives] + [f"peer{i}" for i in range(len(lane.peers))]
-    args += TOPOLOGIES[lane.topology](names)
+    args += TOPOLOGIES[lane.topology](port_names(lane))
     for drive in lane.drives:
         args += drive_args(drive, run)
     for i, length in enumerate(lane.peers):

@@ -64,7 +64,8 @@ drive() {
 	for _c in /sys/class/nvme/nvme*; do
 		if [ "$(tr -d ' ' <"$_c/serial" 2>/dev/null)" = "$1" ]; then
 			for _n in "$_c"/nvme*n[0-9]*; do
-				echo "/dev/$(basename "$_n")"
+				# With several paths it is a disk of their own: nvme0c1n1 is one to nvme0n1.
+				echo "/dev/$(basename "$_n" | sed 's/c[0-9]*n/n/')"
 				return
 			done
 		fi

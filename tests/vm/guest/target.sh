@@ -75,6 +75,14 @@ if md_build /dev/md0 "$raw" "$(drive blank)"; then
 else
 	not_ok 'an array is built'
 fi
+if drive raw-paths >/dev/null; then
+	paths=$(drive raw-paths)
+	same 'a drive has two paths' 2 "$(find "/sys/block/$(basename "$paths")/device/" -name 'nvme*' -type l | wc -l)"
+	read_only 'a drive with two paths' "$paths" BDEV_NO_P2P
+	same 'a probe says so, too' "BDEV_NO_P2P host=ok" "$(target_probe "$paths" 2>&1)"
+else
+	skip 'a drive with two paths' 'not in this lane'
+fi
 
 # File systems that are made here.
 if have mkfs.ext4; then
