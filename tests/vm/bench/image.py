@@ -23,7 +23,8 @@ FILES = {
     "tail": (MIB + 1234, 0x165667B19E3779F9),
 }
 RAW = (64 * MIB, 0xD6E8FEB86659FD93)
-SIZES = {"ext4": 96, "ext4-odd": 96, "xfs": 320, "btrfs": 192, "raw": 64, "raw-4k": 64, "raw-pi": 64, "raw-paths": 64, "blank": 256}
+SIZES = {"ext4": 96, "ext4-odd": 96, "xfs": 320, "btrfs": 192, "raw": 64, "raw-4k": 64, "raw-pi": 64, "raw-paths": 64,
+         "blank": 256}
 MASK = (1 << 64) - 1
 
 

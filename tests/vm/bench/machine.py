@@ -6,8 +6,9 @@ port. All of them and the monitor are socket pairs, so that nothing has a name
 that a second bench could meet.
 
 Names in QEMU: drive NAME is the device "nvme-NAME" with the block node
-"drive-NAME" (raw-paths has a second one, "nvme-NAME-2" at "port-NAME-2"), peer N the device "peerN" with the memory "mem-peerN", and each
-sits at the bus "port-NAME" or "port-peerN".
+"drive-NAME", peer N the device "peerN" with the memory "mem-peerN", and each
+sits at the bus "port-NAME" or "port-peerN". A drive of two paths has a second
+device, "nvme-NAME-2" at "port-NAME-2".
 """
 import json
 import os
