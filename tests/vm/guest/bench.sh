@@ -1,11 +1,13 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
 # Instructions of a read by route and size, as lines "# BENCH {...}"; what the
-# module promises of them is checked.
+# module promises of them is checked; bench:PERCENT allows so much more than that,
+# for a host that is busy.
 # shellcheck shell=dash source=lib.sh
 . /tests/lib.sh
 has_module penstock || skip_all 'no penstock.ko'
 
+slack=${1:-0}
 out=/tmp/bench.out
 bench_route "$(drive raw)" >"$out" 2>&1
 rc=$?
@@ -16,7 +18,7 @@ same 'all routes can be measured' 0 "$rc"
 of() { sed -n "s/.*\"len_bytes\": $1,.*\"$2\": \([0-9]*\).*/\1/p" "$out"; }
 # at_most NAME ROUTE OTHER PERCENT SIZE...: ROUTE costs at most PERCENT of OTHER
 at_most() {
-	_name=$1 _a=$2 _b=$3 _percent=$4
+	_name=$1 _a=$2 _b=$3 _percent=$(($4 + slack))
 	shift 4
 	for _size in "$@"; do
 		_x=$(of "$_size" "$_a") _y=$(of "$_size" "$_b")
