@@ -63,7 +63,7 @@ comma := ,
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(patsubst $(B)/%,%,$@))
 
-.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb check-vm-package uapi-doc demo bench llama clean help FORCE
+.PHONY: all lib tool tests examples driver check vm-programs check-vm fuzz lint install uninstall check-install deb deb-modules check-deb check-vm-package uapi-doc demo bench llama check-llama clean help FORCE
 .DEFAULT_GOAL := all
 
 ## all: the library and the tool, into build/ (O=DIR elsewhere, V=1 shows commands, WERROR=1, CC=clang)
@@ -185,6 +185,10 @@ check-vm: vm-programs
 ## llama: a llama.cpp from the Python registry, built outside of this tree, ten minutes once; prints its folder (GGML=version)
 llama:
 	@tests/llama/build.sh $(GGML)
+
+## check-llama: the backend in a llama.cpp (make llama): its declarations, its operations, equal output
+check-llama: lib
+	$(Q)tests/run.sh $(B) $(wildcard tests/llama/test_*.sh)
 
 # A fuzz target: one file, with libFuzzer's main().
 FUZZ_SECONDS ?= 60

