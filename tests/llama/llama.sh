@@ -27,12 +27,14 @@ with() {
 # used: says what is wrong when the last run with the backend had nothing from it
 used() {
 	local reads
-	reads=$(sed -n 's/.*"bytes_read":\([0-9]*\).*/\1/p' "$tmp/stats" 2>/dev/null)
+	reads=$(sed -n 's/.*"bytes_read":\([0-9]*\).*/\1/p' "$tmp/stats" 2>/dev/null | tail -n 1)
 	[ "${reads:-0}" -gt 0 ] || echo "the backend read nothing: $(cat "$tmp/stats" 2>&1)"
 }
 
-# complete MODEL [FLAG...]: greedy text of 48 tokens on stdout, messages in $tmp/log
+# complete MODEL [FLAG...]: 100 bytes of greedy text on stdout, messages in $tmp/log. Not all
+# of it: now and then llama-completion loses the last bytes when it exits.
 complete() {
 	timeout -k 5 120 "$bin/llama-completion" -m "$1" -t 2 -n 48 --temp 0 -no-cnv -fit off -c 256 -lm mmap \
-		--ignore-eos --simple-io -p 'ba de w3 gimi w70 lo' "${@:2}" </dev/null 2>"$tmp/log"
+		--ignore-eos --simple-io -p 'ba de w3 gimi w70 lo' "${@:2}" </dev/null 2>"$tmp/log" >"$tmp/text" || return
+	head -c 100 "$tmp/text"
 }
