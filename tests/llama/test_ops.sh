@@ -7,7 +7,7 @@
 
 ops() {
 	GGML_BACKEND_PATH=$backend timeout -k 5 240 "$bin/test-backend-ops" test -b PENSTOCK -o MUL_MAT_ID \
-		-p 'n_used=2,b=0,m=512,n=(1|32),k=256' 2>&1 >"$tmp/ops" </dev/null || echo "exit $?"
+		-p 'n_used=2,b=0,m=512,n=(1|32),k=256' >"$tmp/ops" 2>&1 </dev/null || echo "exit $?"
 	grep -E 'FAIL|not supported' "$tmp/ops" | head -n 5
 	[ "$(grep -c ' MUL_MAT_ID.*OK' "$tmp/ops")" -ge 40 ] ||
 		echo "only $(grep -c ' MUL_MAT_ID.*OK' "$tmp/ops") operations were tested"
