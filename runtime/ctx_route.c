@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * The choice of a model's route: what each of its drives can do with the context's
- * device is examined once and kept; a route must be good for all of them, and the
- * slowest drive counts. Who asked for one route gets that or the reason why not.
+ * The choice of a model's route. Each of its files is judged; what each of its drives
+ * can do with the context's device is examined once and kept, as far as it does not
+ * come from the file it was examined with. A route must be good for all of them, and
+ * the slowest drive counts. Who asked for one route gets that or the reason why not.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -15,8 +16,10 @@
 
 /* Of each route, in three passes. */
 #define WINDOW_NS	30000000u
+/* Files that a drive is examined with, when the first of them tell nothing about it. */
+#define FILES_TRIED	4u
 
-static dev_t dev_of(const struct penstock_file *f)
+dev_t penstock_file_drive(const struct penstock_file *f)
 {
 	struct stat st;
 
@@ -32,28 +35,52 @@ static struct penstock_pair *pair_of(struct penstock_ctx *ctx, dev_t dev)
 	return p;
 }
 
-/* The largest file on a drive, the first of several, says most about it: does this one? @devs: the drive of each. */
-static bool stands_for_drive(const struct penstock_store *s, const dev_t *devs, uint32_t file)
+/* Which says more about its drive: a file that the driver reads, the larger one, the first. */
+static bool says_more(const struct penstock_model *m, uint32_t file, uint32_t than)
 {
-	for (uint32_t i = 0; i < s->nr_files; i++)
-		if (devs[i] == devs[file] && (s->files[i].size > s->files[file].size ||
-					      (s->files[i].size == s->files[file].size && i < file)))
-			return false;
-	return true;
+	const struct penstock_file *a = &m->index->store.files[file], *b = &m->index->store.files[than];
+	bool read_a = m->targets[file].info.id, read_b = m->targets[than].info.id;
+
+	if (read_a != read_b)
+		return read_a;
+	return a->size != b->size ? a->size > b->size : file < than;
 }
 
-/* What is known of a drive already counts until a PCI device comes or goes. */
-static int examine(struct penstock_model *m, uint32_t file, dev_t dev, uint32_t generation,
-		   struct penstock_pair **out, struct penstock_error *err)
+/* Of a drive's files the one that says most of those that say less than @last. Return: nr_files = none. */
+static uint32_t next_file(const struct penstock_model *m, const dev_t *devs, dev_t dev, uint32_t last)
 {
-	struct penstock_ctx *ctx = m->ctx;
-	struct penstock_pair *p = pair_of(ctx, dev);
+	uint32_t nr = m->index->store.nr_files, best = nr;
+
+	for (uint32_t i = 0; i < nr; i++)
+		if (devs[i] == dev && (last == nr || says_more(m, last, i)) && (best == nr || says_more(m, i, best)))
+			best = i;
+	return best;
+}
+
+/* Examine a drive with one of its files. What is no verdict about the drive is not kept. */
+static int examine(struct penstock_model *m, uint32_t file, uint32_t routes, struct penstock_pair *p,
+		   struct penstock_error *err)
+{
 	struct penstock_route_pair pair;
 	int rc;
 
-	*out = p;
-	if (p && p->found.generation == generation && (p->routes & ctx->routes) == ctx->routes)
-		return 0;
+	p->routes = 0;
+	penstock_model_pair(m, file, &pair);
+	rc = penstock_route_examine(&pair, routes, WINDOW_NS, &p->found, err);
+	if (!rc && p->found.lasting)
+		p->routes = routes;
+	return rc;
+}
+
+/* What is known of a drive already counts until a PCI device comes or goes. */
+static int examine_drive(struct penstock_model *m, const dev_t *devs, dev_t dev, uint32_t routes, uint32_t generation,
+			 struct penstock_pair **out, struct penstock_error *err)
+{
+	struct penstock_ctx *ctx = m->ctx;
+	struct penstock_pair *p = pair_of(ctx, dev);
+	uint32_t nr = m->index->store.nr_files, file = nr;
+	int rc = 0;
+
 	if (!p) {
 		p = calloc(1, sizeof(*p));
 		if (!p)
@@ -63,25 +90,18 @@ static int examine(struct penstock_model *m, uint32_t file, dev_t dev, uint32_t 
 		ctx->pairs = p;
 	}
 	*out = p;
-	/* What could not be examined is no verdict: the next model asks again. */
-	p->routes = 0;
-	penstock_model_pair(m, file, &pair);
-	rc = penstock_route_examine(&pair, ctx->routes, WINDOW_NS, &p->found, err);
-	if (!rc)
-		p->routes = ctx->routes;
-	return rc;
-}
-
-/* Files that the driver refuses one by one count for the model, whatever the drive. */
-static void refuse_files(const struct penstock_model *m, struct penstock_route_verdict *direct)
-{
-	for (uint32_t i = 0; i < m->index->store.nr_files && !direct->code; i++) {
-		if (m->targets[i].info.id)
-			continue;
-		direct->code = -EOPNOTSUPP;
-		snprintf(direct->reason, sizeof(direct->reason), "%.120s: %.255s", m->index->store.files[i].path,
-			 m->targets[i].text);
+	if (p->found.generation == generation && (p->routes & routes) == routes)
+		return 0;
+	/* a hole, say, proves nothing: the next file may */
+	for (uint32_t i = 0; i < FILES_TRIED && !rc; i++) {
+		file = next_file(m, devs, dev, file);
+		if (file == nr)
+			break;
+		rc = examine(m, file, routes, p, err);
+		if (p->routes)
+			break;
 	}
+	return rc;
 }
 
 static void merge(struct penstock_route_verdict *all, const struct penstock_route_verdict *one)
@@ -97,33 +117,67 @@ static void merge(struct penstock_route_verdict *all, const struct penstock_rout
 	all->bytes_per_s = penstock_min_u64(all->bytes_per_s, one->bytes_per_s);
 }
 
-static int examine_all(struct penstock_model *m, struct penstock_route_verdict *all, struct penstock_error *err)
+/* What one of the files cannot take is refused for the model. Return: the routes that are left. */
+static uint32_t judge_files(const struct penstock_model *m, struct penstock_route_verdict *all)
 {
-	const struct penstock_store *s = &m->index->store;
+	uint32_t routes = m->ctx->routes;
+	struct penstock_route_pair pair;
+
+	for (uint32_t i = 0; i < m->index->store.nr_files; i++) {
+		struct penstock_route_verdict of[PENSTOCK_ROUTES] = { 0 };
+
+		penstock_model_pair(m, i, &pair);
+		penstock_route_judge_file(&pair, of);
+		for (uint32_t r = 0; r < PENSTOCK_ROUTES; r++) {
+			if (!of[r].code || !(routes >> r & 1))
+				continue;
+			routes &= ~(1u << r);
+			all[r] = (struct penstock_route_verdict){ .examined = true, .code = of[r].code };
+			snprintf(all[r].reason, sizeof(all[r].reason), "%.120s: %.255s", m->index->store.files[i].path,
+				 of[r].reason);
+		}
+	}
+	return routes;
+}
+
+static int examine_drives(struct penstock_model *m, const dev_t *devs, uint32_t routes,
+			  struct penstock_route_verdict *all, struct penstock_error *err)
+{
 	struct penstock_drv_info info;
-	struct penstock_pair *p;
-	dev_t *devs;
+	struct penstock_pair *p = NULL;
 	int rc;
 
 	rc = penstock_drv_info(m->ctx->drv, &info, err);
-	if (rc)
-		return rc;
+	for (uint32_t i = 0; i < m->index->store.nr_files && !rc; i++) {
+		uint32_t first = 0;
+
+		while (devs[first] != devs[i])
+			first++;
+		if (first < i)
+			continue;
+		rc = examine_drive(m, devs, devs[i], routes, info.generation, &p, err);
+		for (uint32_t r = 0; r < PENSTOCK_ROUTES && !rc && p; r++)
+			merge(&all[r], &p->found.of[r]);
+	}
+	return rc;
+}
+
+static int examine_all(struct penstock_model *m, struct penstock_route_verdict *all, struct penstock_error *err)
+{
+	const struct penstock_store *s = &m->index->store;
+	uint32_t routes = judge_files(m, all);
+	dev_t *devs;
+	int rc;
+
+	if (!routes)
+		return 0;
 	devs = calloc(s->nr_files ? s->nr_files : 1, sizeof(*devs));
 	if (!devs)
 		return penstock_err(err, -ENOMEM, "the drives of %u files", s->nr_files);
 	for (uint32_t i = 0; i < s->nr_files; i++)
-		devs[i] = dev_of(&s->files[i]);
-	for (uint32_t i = 0; i < s->nr_files && !rc; i++) {
-		/* once a drive: at the file that stands for it */
-		if (!stands_for_drive(s, devs, i))
-			continue;
-		rc = examine(m, i, devs[i], info.generation, &p, err);
-		for (uint32_t r = 0; r < PENSTOCK_ROUTES && !rc; r++)
-			merge(&all[r], &p->found.of[r]);
-	}
+		devs[i] = penstock_file_drive(&s->files[i]);
+	rc = examine_drives(m, devs, routes, all, err);
 	free(devs);
-	if (!rc)
-		refuse_files(m, &all[PENSTOCK_ROUTE_DIRECT]);
 	return rc;
 }
 

@@ -91,6 +91,43 @@ static void refuse(struct penstock_route_verdict *v, int code, const char *text)
 	snprintf(v->reason, sizeof(v->reason), "%.399s", text);
 }
 
+void penstock_route_judge_file(const struct penstock_route_pair *p, struct penstock_route_verdict *of)
+{
+	const struct penstock_file *f = &p->store->files[p->file];
+	const struct penstock_drv_target *t = &p->target->info;
+	bool peer = p->source->ops == &penstock_mem_peer;
+	char text[256];
+
+	if (!t->id)
+		refuse(&of[PENSTOCK_ROUTE_DIRECT], -EOPNOTSUPP, p->target->text);
+	if (peer && t->peer_reason) {
+		refuse(&of[PENSTOCK_ROUTE_DIRECT], -EOPNOTSUPP, penstock_drv_reason_text(t->peer_reason));
+		refuse(&of[PENSTOCK_ROUTE_MAPPED], -EOPNOTSUPP, penstock_drv_reason_text(t->peer_reason));
+	}
+	if (f->mode == PENSTOCK_FILE_DIRECT)
+		return;
+	snprintf(text, sizeof(text), "the file is read through the page cache: %s", f->why);
+	refuse(&of[PENSTOCK_ROUTE_MAPPED], -EOPNOTSUPP, text);
+	if (p->no_direct)
+		refuse(&of[PENSTOCK_ROUTE_DIRECT], -EOPNOTSUPP, text);
+}
+
+/* Would another file get the same? The word of the driver, the peer and the canary would; no other error. */
+static bool lasts(const struct penstock_route_pair *p, const struct penstock_route_found *found)
+{
+	if (!p->target->info.id || p->store->files[p->file].mode != PENSTOCK_FILE_DIRECT)
+		return false;
+	if (p->source->ops == &penstock_mem_peer && p->target->info.peer_reason)
+		return false;
+	for (uint32_t i = 0; i < PENSTOCK_ROUTES; i++) {
+		int code = found->of[i].code;
+
+		if (found->of[i].examined && code && code != -EREMOTEIO && code != -EOPNOTSUPP)
+			return false;
+	}
+	return true;
+}
+
 /* What is known before anything is read. */
 static void judge_unread(const struct penstock_route_pair *p, const struct penstock_mem *mem,
 			 struct penstock_route_found *found)
@@ -98,24 +135,10 @@ static void judge_unread(const struct penstock_route_pair *p, const struct penst
 	struct penstock_route_verdict *direct = &found->of[PENSTOCK_ROUTE_DIRECT];
 	struct penstock_route_verdict *mapped = &found->of[PENSTOCK_ROUTE_MAPPED];
 	struct penstock_route_verdict *bounce = &found->of[PENSTOCK_ROUTE_BOUNCE];
-	const struct penstock_file *f = &p->store->files[p->file];
 	bool peer = p->source->ops == &penstock_mem_peer;
 	struct penstock_error err;
 
-	if (!p->target->info.id)
-		refuse(direct, -EOPNOTSUPP, p->target->text);
-	else if (peer && p->target->info.peer_reason)
-		refuse(direct, -EOPNOTSUPP, penstock_drv_reason_text(p->target->info.peer_reason));
-	if (peer && p->target->info.peer_reason)
-		refuse(mapped, -EOPNOTSUPP, penstock_drv_reason_text(p->target->info.peer_reason));
-	if (f->mode != PENSTOCK_FILE_DIRECT) {
-		char text[256];
-
-		snprintf(text, sizeof(text), "the file is read through the page cache: %s", f->why);
-		refuse(mapped, -EOPNOTSUPP, text);
-		if (p->no_direct)
-			refuse(direct, -EOPNOTSUPP, text);
-	}
+	penstock_route_judge_file(p, found->of);
 	if (p->flush) {
 		refuse(direct, -EOPNOTSUPP, "the peer sees the data only after a flush, which this build cannot give");
 		refuse(mapped, -EOPNOTSUPP, "the peer sees the data only after a flush, which this build cannot give");
@@ -283,6 +306,7 @@ int penstock_route_examine(const struct penstock_route_pair *p, uint32_t routes,
 	try_canary(p, PENSTOCK_ROUTE_MAPPED, &mem, found);
 	if (window_ns)
 		measure(p, &mem, window_ns, found);
+	found->lasting = lasts(p, found);
 	penstock_mem_free(&mem);
 	return 0;
 }

@@ -70,11 +70,16 @@ struct penstock_route_verdict {
 	char reason[400];
 };
 
-/** struct penstock_route_found - all routes of a pair; @canary: of route direct, 1 passed, 0 failed, -1 not run */
+/**
+ * struct penstock_route_found - all routes of a pair
+ * @canary: of route direct, 1 passed, 0 failed, -1 not run
+ * @lasting: it holds for every file on the drive: nothing in it comes from this file, or from a bad moment
+ */
 struct penstock_route_found {
 	struct penstock_route_verdict of[PENSTOCK_ROUTES];
 	struct penstock_drv_probe probe;
 	int canary;
+	bool lasting;
 	uint32_t generation;
 };
 
@@ -89,6 +94,12 @@ int penstock_route_fastest(const struct penstock_route_verdict *all);
 /** penstock_route_target_add() - hand a file to the driver; if it refuses, @t says why. Return: 0; -ENOSPC, -ENOMEM. */
 int penstock_route_target_add(int drv, const struct penstock_file *f, struct penstock_route_target *t,
 			      struct penstock_error *err);
+
+/**
+ * penstock_route_judge_file() - refuse the routes that this file cannot take, whatever the drive under it can do
+ * @of: PENSTOCK_ROUTES verdicts; one that is refused already keeps its reason
+ */
+void penstock_route_judge_file(const struct penstock_route_pair *p, struct penstock_route_verdict *of);
 
 /**
  * penstock_route_examine() - which routes can be used, how fast is each

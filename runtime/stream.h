@@ -321,6 +321,8 @@ void penstock_model_targets_drop(struct penstock_model *m);
  * Admin lock held. Return: 0; -EREMOTEIO, -EOPNOTSUPP and others: no route that is allowed can be used, and why.
  */
 int penstock_model_choose_route(struct penstock_model *m, struct penstock_error *err);
+/** penstock_file_drive() - the device number of the drive (partition, volume) that a file lies on, or is */
+dev_t penstock_file_drive(const struct penstock_file *f);
 /** penstock_model_stage() - staging, if its route needs it. No read of it is in flight. Return: 0; -errno. */
 int penstock_model_stage(struct penstock_model *m, struct penstock_error *err);
 /** penstock_model_registers() - are its slots of use as registered buffers? */

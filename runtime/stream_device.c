@@ -53,7 +53,7 @@ static void revoked(struct penstock_ctx *ctx, const struct penstock_drv_event *e
 		lose(hit[--nr], -ENODEV, "its memory was taken away", penstock_drv_reason_text(e->reason));
 }
 
-/* The path, as the driver sees it, then the canary. Return: 0 it is good. */
+/* The path, as the driver sees it, then the canary. Return: 0 it is good; -ENODATA the file cannot prove it. */
 static int try_file(struct penstock_model *m, uint32_t file, struct penstock_error *err)
 {
 	struct penstock_ctx *ctx = m->ctx;
@@ -72,10 +72,28 @@ static int try_file(struct penstock_model *m, uint32_t file, struct penstock_err
 	return penstock_route_canary(&pair, m->route, &ctx->canary, err);
 }
 
+/* All of its files; for one that proves nothing (a hole, a few bytes) another one on its drive can. */
+static int try_model(struct penstock_model *m, struct penstock_error *err)
+{
+	const struct penstock_store *s = &m->index->store;
+	struct penstock_error other;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < s->nr_files && !rc; i++) {
+		rc = try_file(m, i, err);
+		for (uint32_t k = 0; k < s->nr_files && rc == -ENODATA; k++)
+			if (k != i && penstock_file_drive(&s->files[k]) == penstock_file_drive(&s->files[i]) &&
+			    !try_file(m, k, &other))
+				rc = 0;
+	}
+	return rc;
+}
+
 /* Of models that are open; verdicts have the generation that they were found in. Return: false when not now. */
 static bool look_again(struct penstock_ctx *ctx)
 {
 	struct penstock_error err;
+	int rc;
 
 	if (pthread_mutex_trylock(&ctx->admin))
 		return false;
@@ -83,14 +101,9 @@ static bool look_again(struct penstock_ctx *ctx)
 		if (ctx->source.ops != &penstock_mem_peer || m->status ||
 		    (m->route != PENSTOCK_ROUTE_DIRECT && m->route != PENSTOCK_ROUTE_MAPPED))
 			continue;
-		for (uint32_t i = 0; i < m->index->store.nr_files; i++) {
-			int rc = try_file(m, i, &err);
-
-			if (!rc)
-				continue;
+		rc = try_model(m, &err);
+		if (rc)
 			lose(m, rc, "after a change on the PCI bus its route is no longer good", err.text);
-			break;
-		}
 	}
 	pthread_mutex_unlock(&ctx->admin);
 	return true;

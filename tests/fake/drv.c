@@ -37,6 +37,7 @@ struct fake_drv {
 	bool needs_flush;
 	uint32_t target_reason;		/* TARGET_ADD refuses */
 	uint32_t target_peer_reason;	/* host memory only */
+	uint64_t target_size;		/* of the file that these two are about; 0 = of every file */
 	uint32_t probe_reason;		/* REGION_PROBE refuses */
 	enum fake_lie lie;		/* of reads by the driver */
 	int read_error;			/* of all of them, or 0 */
@@ -128,12 +129,13 @@ int penstock_drv_peer(int drv, uint32_t after, struct penstock_drv_peer *p, stru
 int penstock_drv_target_add(int drv, int fd, struct penstock_drv_target *t, uint32_t *reason,
 			    struct penstock_error *err)
 {
-	uint32_t i = 1;
+	bool meant = !fake_drv.target_size || lseek(fd, 0, SEEK_END) == (off_t)fake_drv.target_size;
+	uint32_t i = 1, refused = meant ? fake_drv.target_reason : 0;
 
 	if (reason)
-		*reason = fake_drv.target_reason;
-	if (fake_drv.target_reason)
-		return penstock_err(err, -EOPNOTSUPP, "target: reason %u", fake_drv.target_reason);
+		*reason = refused;
+	if (refused)
+		return penstock_err(err, -EOPNOTSUPP, "target: reason %u", refused);
 	while (i < FAKE_MAX && fake_drv.targets[i] > 0)
 		i++;
 	if (i == FAKE_MAX)
@@ -141,8 +143,8 @@ int penstock_drv_target_add(int drv, int fd, struct penstock_drv_target *t, uint
 	fake_drv.targets[i] = dup(fd);
 	fake_drv.nr_targets++;
 	*t = (struct penstock_drv_target){
-		.id = i, .peer_reason = fake_drv.target_peer_reason, .off_align = 512, .mem_align = 4, .numa_node = -1,
-		.pci = { 0, 1, 0 },
+		.id = i, .peer_reason = meant ? fake_drv.target_peer_reason : 0, .off_align = 512, .mem_align = 4,
+		.numa_node = -1, .pci = { 0, 1, 0 },
 	};
 	return 0;
 }
