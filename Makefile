@@ -225,14 +225,15 @@ $(B)/penstock.pc: packaging/penstock.pc.in Makefile FORCE
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' $< >$@
 
-## install: library, headers, pkg-config file, tool, man page, completion (PREFIX, LIBDIR, DESTDIR)
+## install: library, backend for llama.cpp, headers, pkg-config file, tool, man page, completion (PREFIX, LIBDIR, DESTDIR)
 install: all $(B)/penstock.pc
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/penstock $(DESTDIR)$(BINDIR) \
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/penstock $(DESTDIR)$(INCLUDEDIR)/penstock $(DESTDIR)$(BINDIR) \
 		$(DESTDIR)$(DATADIR)/man/man1 $(DESTDIR)$(DATADIR)/bash-completion/completions
 	install -m 644 $(B)/libpenstock.a $(DESTDIR)$(LIBDIR)
 	install -m 755 $(B)/libpenstock.so.$(VERSION) $(DESTDIR)$(LIBDIR)
 	ln -sf libpenstock.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libpenstock.so.$(SOVERSION)
 	ln -sf libpenstock.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libpenstock.so
+	install -m 755 $(B)/libggml-penstock.so $(DESTDIR)$(LIBDIR)/penstock
 	install -m 644 $(PUBLIC_HDR) $(DESTDIR)$(INCLUDEDIR)/penstock
 	install -m 644 $(B)/penstock.pc $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 755 $(B)/penstock $(DESTDIR)$(BINDIR)
@@ -245,7 +246,7 @@ uninstall:
 		$(DESTDIR)$(LIBDIR)/pkgconfig/penstock.pc $(DESTDIR)$(BINDIR)/penstock \
 		$(addprefix $(DESTDIR)$(DATADIR)/man/man1/,$(notdir $(MAN1))) \
 		$(DESTDIR)$(DATADIR)/bash-completion/completions/penstock
-	rm -rf $(DESTDIR)$(INCLUDEDIR)/penstock
+	rm -rf $(DESTDIR)$(INCLUDEDIR)/penstock $(DESTDIR)$(LIBDIR)/penstock
 
 ## check-install: install into a temporary prefix; compile and run C and C++ programs against it
 check-install: all

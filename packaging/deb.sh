@@ -55,15 +55,16 @@ tool() {
 	begin penstock
 	"${MAKE:-make}" -s install "DESTDIR=$root" PREFIX=/usr "LIBDIR=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)" \
 		${O:+"O=$O"} >/dev/null
-	find "$root/usr/bin" "$root/usr/lib" \( -name '*.so.*' -o -name penstock \) -type f -exec strip --strip-unneeded {} +
+	find "$root/usr/bin" "$root/usr/lib" \( -name '*.so' -o -name '*.so.*' -o -name penstock \) -type f -exec strip --strip-unneeded {} +
 	mkdir -p "$stage/shlibs/debian"
 	printf 'Source: penstock\n\nPackage: penstock\nArchitecture: any\n' >"$stage/shlibs/debian/control"
 	local needs
 	needs=$(cd "$stage/shlibs" && dpkg-shlibdeps -O -xpenstock "-S$root" "$root/usr/bin/penstock" \
-		"$root"/usr/lib/*/libpenstock.so.*.* 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+		"$root"/usr/lib/*/libpenstock.so.*.* \
+		"$root"/usr/lib/*/penstock/libggml-penstock.so 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
 	end "$(dpkg --print-architecture)" "Depends: $needs"$'\n'"Recommends: penstock-common"$'\n' \
 		'stream experts of mixture-of-experts models from NVMe' \
-		'The library libpenstock with its headers, and the tool penstock.'
+		'The library libpenstock with its headers, the backend libggml-penstock.so for llama.cpp, and the tool penstock.'
 }
 
 common() {

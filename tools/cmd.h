@@ -14,6 +14,7 @@ enum cmd_exit { CMD_GOOD = 0, CMD_FAILED = 1, CMD_USAGE = 2, CMD_IMPOSSIBLE = 3 
 
 /* argv[0] is the command's name */
 int cmd_run(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_bench(int argc, char **argv);	/* bench io | load | gemv */

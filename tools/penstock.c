@@ -19,6 +19,7 @@ struct command {
 
 static const struct command commands[] = {
 	{ "run", "decode with a whole model, its experts streamed from disk", cmd_run },
+	{ "serve", "start llama-server with a model's experts left on the drive", cmd_serve },
 	{ "ls", "list a checkpoint: layers, experts, parts, tensors", cmd_ls },
 	{ "synth", "write a complete checkpoint of any shape", cmd_synth },
 	{ "bench", "measure the drive, the loader or the kernels", cmd_bench },

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../tap.sh"
 
 man=Documentation/man/penstock.1
-mapfile -t commands < <(for c in run ls synth 'bench io' 'bench load' 'bench gemv' doctor; do
+mapfile -t commands < <(for c in run serve ls synth 'bench io' 'bench load' 'bench gemv' doctor; do
 	# shellcheck disable=SC2086 # words
 	"$build/penstock" $c --help >/dev/null 2>&1 && echo "$c"
 done)

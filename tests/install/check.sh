@@ -14,7 +14,7 @@ make=(env -u MAKEFLAGS -u MAKELEVEL "${MAKE:-make}" -s "O=$build" "CC=${CC:-gcc}
 
 version=$(sed -n 's/^VERSION := //p' Makefile)
 expected() {
-	printf '%s\n' bin/penstock include/penstock/{dtype,kabi,penstock,version}.h lib/libpenstock.a \
+	printf '%s\n' bin/penstock include/penstock/{dtype,kabi,penstock,version}.h lib/libpenstock.a lib/penstock/libggml-penstock.so \
 		"lib/libpenstock.so.$version" lib/libpenstock.so.0 lib/libpenstock.so lib/pkgconfig/penstock.pc \
 		share/bash-completion/completions/penstock
 	files 'Documentation/man/*.1' | sed 's|.*/|share/man/man1/|'

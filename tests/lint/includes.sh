@@ -31,6 +31,7 @@ kernels         : api kabi simd
 decoder         : api kabi
 tools           : api kabi base store index plan ring mem tune drv decoder tools/* yajl simd
 tools/*         : api kabi base tools decoder xxhash
+tools/serve     : store index
 tools/doctor    : store ring mem drv canary route uapi
 examples        : api
 uapi            :
