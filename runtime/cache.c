@@ -30,6 +30,7 @@ struct penstock_cache {
 	uint32_t quota;
 	uint32_t over_head;	/* a layer of the ring, or NONE */
 	uint64_t evictions;
+	uint64_t generation;	/* of the last load */
 	bool stream;
 	struct penstock_policy *policy;
 	struct penstock_cache_slot *slots;
@@ -339,7 +340,8 @@ uint32_t penstock_cache_take(struct penstock_cache *c, uint32_t layer, uint32_t 
 	s->pins = 1;
 	s->state = PENSTOCK_SLOT_LOADING;
 	s->guess = guess;
-	s->generation++;
+	/* one count for all slots: after a resize another slot may lie where this one did */
+	s->generation = ++c->generation;
 	expert_of(c, layer, expert)->slot = slot;
 	c->layers[layer].used++;
 	c->nr_used++;

@@ -36,7 +36,7 @@ struct penstock_cache;
  * @state: enum penstock_slot_state
  * @guess: loaded by a prefetch and not asked for since
  * @dying: becomes dead instead of free when its last pin goes
- * @generation: number of experts it has held
+ * @generation: number of the load that filled it; no two loads of a cache have the same
  */
 struct penstock_cache_slot {
 	uint32_t layer;

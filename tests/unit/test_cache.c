@@ -260,6 +260,26 @@ TEST(guesses_go_first)
 	penstock_cache_destroy(c);
 }
 
+/* Whoever changed an expert in its slot sees by the generation that it was loaded anew, in whatever slot. */
+TEST(no_two_loads_have_the_same_generation)
+{
+	struct penstock_cache *c = make(PENSTOCK_POLICY_LRU, 4, 1);
+	uint64_t last = 0, now;
+
+	for (uint32_t i = 0; i < 40; i++) {
+		uint32_t s;
+
+		EXPECT_FALSE(touch(c, 0, i % 7));
+		s = penstock_cache_find(c, 0, i % 7);
+		now = penstock_cache_slot(c, s)->generation;
+		EXPECT_GT(now, last);
+		EXPECT_TRUE(touch(c, 0, i % 7));
+		EXPECT_EQ(now, penstock_cache_slot(c, s)->generation);
+		last = now;
+	}
+	penstock_cache_destroy(c);
+}
+
 TEST(marks)
 {
 	struct penstock_cache *c = make(PENSTOCK_POLICY_LRU, 4, 2);

@@ -483,12 +483,12 @@ PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_next(struct penstock_ticket *t, ui
 /**
  * struct penstock_slot - where an expert is
  * @id: expert id
- * @generation: grows each time the slot gets another expert
+ * @generation: grows with each load: an expert that was read anew has another one, wherever it is
  * @nr_parts: as in the layer's info, same order
  * @ptr: address of each part; parts are described by the layer's info. Alignment
  *	is that of the part's offset in its file. On the device "host" the caller may
  *	rewrite the bytes while its ticket pins them, into another layout of the same
- *	size: they stay so until the expert is read anew, which @generation or @ptr shows
+ *	size: they stay so until the expert is read anew, which @generation shows
  * @peer_off: where each part is in the peer's memory, bytes from its start; PENSTOCK_NO_OFFSET for the host
  */
 struct penstock_slot {
