@@ -3,6 +3,8 @@
  * An index from a table that the caller gives: which bytes of which file each
  * expert has. No file is parsed; every range is checked against its file's size.
  */
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +26,24 @@ static int check_layer(const struct penstock_layout *lo, uint32_t l, struct pens
 	return 0;
 }
 
+static int bad_part(const struct penstock_layout *lo, uint32_t l, uint32_t p, struct penstock_error *err, int code,
+		    const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+
+static int bad_part(const struct penstock_layout *lo, uint32_t l, uint32_t p, struct penstock_error *err, int code,
+		    const char *fmt, ...)
+{
+	const char *name = lo->layers[l].parts[p].name;
+	bool named = name && *name;
+	char what[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	return penstock_err(err, code, "layout %.128s: layer %u part %u%s%.100s%s %s", lo->name, l, p,
+			    named ? " (" : "", named ? name : "", named ? ")" : "", what);
+}
+
 static int check_part(const struct penstock_index *ix, const struct penstock_layout *lo, uint32_t l, uint32_t p,
 		      struct penstock_error *err)
 {
@@ -32,21 +52,22 @@ static int check_part(const struct penstock_index *ix, const struct penstock_lay
 	uint64_t end;
 
 	if (!part->name || !*part->name)
-		return penstock_err(err, -EINVAL, "layout %s: layer %u part %u has no name", lo->name, l, p);
+		return bad_part(lo, l, p, err, -EINVAL, "has no name");
 	if (part->file >= lo->nr_files)
-		return penstock_err(err, -EINVAL, "layout %s: %s is in file %u of %u", lo->name, part->name, part->file,
-				    lo->nr_files);
+		return bad_part(lo, l, p, err, -EINVAL, "is in file %u of %u", part->file, lo->nr_files);
 	if (!part->bytes || (last && part->stride < part->bytes))
-		return penstock_err(err, -EINVAL, "layout %s: %s has experts of %llu bytes, %llu apart", lo->name,
-				    part->name, (unsigned long long)part->bytes, (unsigned long long)part->stride);
-	if (__builtin_mul_overflow(last, part->stride, &end) || __builtin_add_overflow(end, part->bytes, &end) ||
-	    __builtin_add_overflow(end, part->off, &end))
-		return penstock_err(err, -EINVAL, "layout %s: %s ends beyond 2^64 bytes", lo->name, part->name);
+		return bad_part(lo, l, p, err, -EINVAL, "has experts of %llu bytes, %llu apart",
+				(unsigned long long)part->bytes, (unsigned long long)part->stride);
+	if (penstock_mul_overflows(last, part->stride, &end) ||
+	    penstock_add_overflows(end, part->bytes, &end) || penstock_add_overflows(end, part->off, &end))
+		return bad_part(lo, l, p, err, -EINVAL,
+				"ends beyond 2^64 bytes: %u experts of %llu bytes, %llu apart, from %llu on",
+				lo->layers[l].nr_experts, (unsigned long long)part->bytes,
+				(unsigned long long)part->stride, (unsigned long long)part->off);
 	if (end > ix->store.files[part->file].size)
-		return penstock_err(err, -ENODATA, "%s has %llu bytes, %s ends at %llu",
-				    ix->store.files[part->file].path,
-				    (unsigned long long)ix->store.files[part->file].size, part->name,
-				    (unsigned long long)end);
+		return bad_part(lo, l, p, err, -ENODATA, "ends at %llu, file %u (%.128s) has %llu bytes",
+				(unsigned long long)end, part->file, ix->store.files[part->file].path,
+				(unsigned long long)ix->store.files[part->file].size);
 	return 0;
 }
 
@@ -72,6 +93,26 @@ static int add_part(struct penstock_index_build *b, const struct penstock_layout
 	b->ix->layers[l].parts[p].stride = part->stride;
 	info->parts[p].bytes = part->bytes;
 	info->expert_bytes += part->bytes;
+	return 0;
+}
+
+/* Budgets are sums over all experts, with padding: they must not wrap, however much of the files is shared. */
+static int check_sum(const struct penstock_index *ix, struct penstock_error *err)
+{
+	uint64_t sum = 0, most = 0;
+	bool wraps = false;
+
+	for (uint32_t l = 0; l < ix->nr_layers; l++) {
+		const struct penstock_layer_info *info = &ix->layers[l].info;
+
+		for (uint32_t p = 0; p < info->nr_parts; p++)
+			wraps |= penstock_add_overflows(sum, info->parts[p].bytes, &sum) ||
+				 penstock_add_overflows(sum, 2 * PENSTOCK_MEM_ALIGN, &sum);
+		most = penstock_max_u64(most, info->nr_experts);
+	}
+	if (wraps || penstock_mul_overflows(sum, most, &sum) || sum > INT64_MAX)
+		return penstock_err(err, -EINVAL, "layout %s: the experts of its %u layers take more than 2^63 bytes",
+				    ix->path, ix->nr_layers);
 	return 0;
 }
 
@@ -126,6 +167,8 @@ static int fill(struct penstock_index_build *b, const struct penstock_layout *lo
 				rc = add_part(b, layer, l, p);
 		}
 	}
+	if (!rc)
+		rc = check_sum(ix, b->err);
 	return rc ? rc : sort_parts(ix, b->err);
 }
 
