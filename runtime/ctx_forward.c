@@ -260,6 +260,10 @@ static int check_args(struct penstock_queue *q, struct penstock_model *m, const 
 				    sizeof(*moe));
 	if (!c)
 		return penstock_err(&q->err, -EINVAL, "layer %u has no experts", moe->layer);
+	if (m->index->format == PENSTOCK_FORMAT_LAYOUT)
+		return penstock_err(&q->err, -EOPNOTSUPP,
+				    "compute with layer %u of %s: opened by a layout, types and shapes of its weights are not known",
+				    moe->layer, m->index->path);
 	info = &m->index->layers[moe->layer].info;
 	if (!moe->nr_tokens || !moe->top_k || moe->top_k > info->nr_experts || moe->ldx < info->hidden ||
 	    moe->ldout < info->hidden || moe->nr_tokens > UINT32_MAX / moe->top_k)

@@ -118,6 +118,11 @@ int penstock_expert_view(const struct penstock_layer_info *info, const void *con
 	penstock_err_clear(err);
 	if (info->nr_parts > PENSTOCK_MAX_PARTS)
 		return penstock_err(err, -EINVAL, "an expert of %u parts", info->nr_parts);
+	/* a part of no type that was read from a checkpoint has a shape at least */
+	if (info->nr_parts && !info->parts[0].dtype && !info->parts[0].rows)
+		return penstock_err(err, -EOPNOTSUPP,
+				    "an expert of a model opened by a layout: types and shapes of its %u parts are not known",
+				    info->nr_parts);
 	rc = penstock_launch_view(info, ptr, e, &bad);
 	if (!rc)
 		return 0;

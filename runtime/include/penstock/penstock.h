@@ -194,7 +194,7 @@ enum penstock_format {
  * @name: for messages, and penstock_tensor_find(); no two parts have the same
  * @file: number in the layout's files
  * @off: first byte of expert 0 in the file
- * @stride: bytes from an expert to the next
+ * @stride: bytes from an expert to the next, @bytes at least; of no meaning with one expert
  * @bytes: of one expert's part
  */
 struct penstock_layout_part {
@@ -207,7 +207,10 @@ struct penstock_layout_part {
 
 /**
  * struct penstock_layout_layer - a layer of experts
+ * @nr_experts: 1 to 65536
  * @top_k: experts that one token takes; the least budget and the figures a token depend on it
+ * @nr_parts: of each expert
+ * @parts: where they are, in any order; that of struct penstock_slot
  */
 struct penstock_layout_layer {
 	uint32_t nr_experts;
@@ -219,7 +222,11 @@ struct penstock_layout_layer {
 /**
  * struct penstock_layout - where the experts of a model are, by one who knows
  * @size: sizeof
- * @name: of the model, for messages
+ * @name: of the model, for messages and as penstock_model_info.path
+ * @nr_files: 1 to 65535
+ * @files: paths; each is opened for reading, and watched for change
+ * @nr_layers: 1 to 4096
+ * @layers: they are numbered from 0
  */
 struct penstock_layout {
 	size_t size;
@@ -238,7 +245,8 @@ struct penstock_layout {
  * type: no checkpoint is parsed. A layer here is whatever is asked for together; it
  * need not be a layer of the model (a stack may give each matrix one). All layers
  * have experts. Everything works as with penstock_model_open() but for computing:
- * penstock_moe_forward() and penstock_expert_view() refuse, as nothing is known of the weights.
+ * penstock_moe_forward() and penstock_expert_view() refuse with -EOPNOTSUPP, as nothing is known of the weights
+ * (their dtype is PENSTOCK_DTYPE_NONE). As tensors, parts have two dimensions, experts and bytes.
  * Return: 0; -EINVAL a table that contradicts itself, with layer, part and numbers; -ENODATA a file is
  * shorter than it says; else as penstock_model_open().
  */
@@ -536,9 +544,9 @@ struct penstock_k_expert;	/* penstock/kabi.h */
  * @ptr: address of each part, in the order of info->parts (those of a struct penstock_slot)
  * @e: filled, for penstock_k_expert_ffn(); borrows @ptr's memory
  *
- * Return: 0; -EOPNOTSUPP a part whose dtype or kind does not compute; -EINVAL a matrix is missing, a
- * fused part that is not two equal shares, a scale that covers rows of gate and of up, or strides and
- * shapes that penstock_k_mat_check() refuses. The text names the part.
+ * Return: 0; -EOPNOTSUPP a part whose dtype or kind does not compute, or the model was opened by a
+ * layout; -EINVAL a matrix is missing, a fused part that is not two equal shares, a scale that covers
+ * rows of gate and of up, or strides and shapes that penstock_k_mat_check() refuses. The text names the part.
  */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_expert_view(const struct penstock_layer_info *info,
 							  const void *const *ptr, struct penstock_k_expert *e,
@@ -576,8 +584,8 @@ struct penstock_moe {
  *
  * The same input gives the same bits whatever the cache held. A set larger than
  * the cache is computed in waves, each expert read once.
- * Return: 0; -EOPNOTSUPP a dtype that does not compute, with the tensor's name;
- * else as penstock_fetch() and penstock_wait().
+ * Return: 0; -EOPNOTSUPP a dtype that does not compute, with the tensor's name, or a
+ * model opened by a layout; else as penstock_fetch() and penstock_wait().
  */
 PENSTOCK_API PENSTOCK_MUST_CHECK int penstock_moe_forward(struct penstock_queue *q, struct penstock_model *model,
 							  struct penstock_pool *pool,
