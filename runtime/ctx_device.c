@@ -14,7 +14,7 @@
 #include "util.h"
 
 #define BIT_OF(route)	(1u << (route))
-/* All that bounce may take of the host's memory: depth * split. */
+/* All that bounce may take of the host's memory, for as many places as reads can be in flight. */
 #define STAGE_MOST	(256ull << 20)
 
 /* Routes that a device has, a bit each; those of the driver's own host memory are only for who asks. */
@@ -148,23 +148,35 @@ bool penstock_model_registers(const struct penstock_model *m)
 
 uint32_t penstock_model_split(const struct penstock_model *m)
 {
-	if (m->route != PENSTOCK_ROUTE_DIRECT || m->ctx->fixed_split)
-		return m->ctx->split;
+	const struct penstock_ctx *ctx = m->ctx;
+
+	if (m->route == PENSTOCK_ROUTE_BOUNCE)
+		return penstock_ctx_place(ctx);
+	if (m->route != PENSTOCK_ROUTE_DIRECT || ctx->fixed_split)
+		return ctx->split;
 	return PENSTOCK_READ_MAX;
+}
+
+uint32_t penstock_ctx_place(const struct penstock_ctx *ctx)
+{
+	uint64_t most = penstock_align_down(STAGE_MOST / ctx->depth, PENSTOCK_MEM_ALIGN);
+
+	return (uint32_t)penstock_min_u64(ctx->split, most);
 }
 
 int penstock_model_stage(struct penstock_model *m, struct penstock_error *err)
 {
 	struct penstock_ctx *ctx = m->ctx;
-	uint64_t len = (uint64_t)ctx->depth * ctx->split;
+	uint32_t place = penstock_ctx_place(ctx);
+	uint64_t len = (uint64_t)ctx->depth * place;
 	int rc;
 
 	if (m->route != PENSTOCK_ROUTE_BOUNCE || ctx->stage.mem.len >= len)
 		return 0;
-	if (len > STAGE_MOST)
-		return penstock_err(err, -EINVAL, "route bounce at depth %u of %u bytes needs %llu bytes of host "
-				    "memory, at most %llu", ctx->depth, ctx->split, (unsigned long long)len,
-				    (unsigned long long)STAGE_MOST);
+	if (place < ctx->split)
+		penstock_ctx_log(ctx, PENSTOCK_LOG_INFO, "route bounce reads at most %u KiB at once, not %u: %u reads "
+				 "in flight share %llu MiB of host memory", place >> 10, ctx->split >> 10, ctx->depth,
+				 STAGE_MOST >> 20);
 	penstock_ctx_unregister(ctx, &ctx->stage);
 	penstock_mem_free(&ctx->stage.mem);
 	rc = penstock_mem_alloc(len, ctx->source.numa_node, ctx->source.no_huge, &ctx->stage.mem, err);

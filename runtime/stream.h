@@ -331,6 +331,8 @@ bool penstock_model_registers(const struct penstock_model *m);
 void penstock_model_pair(const struct penstock_model *m, uint32_t file, struct penstock_route_pair *p);
 /** penstock_model_split() - largest read. With route direct a merged extent is one read. */
 uint32_t penstock_model_split(const struct penstock_model *m);
+/** penstock_ctx_place() - staging of one read of route bounce: its split, or what the host's memory allows, if less */
+uint32_t penstock_ctx_place(const struct penstock_ctx *ctx);
 /** penstock_device_poll() - hear what happened to the device; on the ring's thread. Lock not held. */
 void penstock_device_poll(struct penstock_ctx *ctx);
 /** penstock_device_judge() - final reads: copy from staging, ask the driver about those that did not reach it */

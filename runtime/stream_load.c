@@ -202,7 +202,7 @@ static void aim(struct penstock_ctx *ctx, const struct penstock_class *cls, uint
 	char *place = NULL;
 
 	if (m->route == PENSTOCK_ROUTE_BOUNCE) {
-		place = (char *)ctx->stage.mem.base + (uint64_t)(r - ctx->reads) * ctx->split;
+		place = (char *)ctx->stage.mem.base + (uint64_t)(r - ctx->reads) * penstock_ctx_place(ctx);
 		r->buf = ctx->stage.buf;
 	}
 	penstock_route_aim(r, m->route, penstock_arena_mem(&cls->arena, slot), m->targets[r->file].info.id, place);

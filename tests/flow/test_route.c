@@ -371,6 +371,26 @@ TEST(revoked_memory_is_told_with_the_reason)
 	close_all(&f);
 }
 
+/* Staging for all reads would be more than bounce may take: they become smaller. */
+TEST(route_bounce_reads_in_pieces_that_fit_its_staging)
+{
+	struct penstock_options o = PENSTOCK_OPTIONS_INIT;
+	struct fixture f;
+
+	memset(&f, 0, sizeof(f));
+	tiny_model_make(&f.tiny);
+	o.cache_bytes = 40 * (uint64_t)(TINY_EXPERT + 2 * 4096);
+	o.device = DEVICE;
+	o.route = "bounce";
+	o.queue_depth = 192;
+	o.split_bytes = 64u << 20;
+	if (penstock_open(&o, &f.ctx, &err) || penstock_model_open(f.ctx, f.tiny.dir, NULL, &f.model, &err))
+		TEST_FAIL_(1, "%s", err.text);
+	ASSERT_EQ(0, penstock_queue_create(f.ctx, &f.q));
+	fetch_everything(&f);
+	close_all(&f);
+}
+
 static void topology_changes(void)
 {
 	fake_drv.generation++;
