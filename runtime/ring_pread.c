@@ -234,6 +234,8 @@ static int pread_open(uint32_t depth, int drv, void **engine, char *why, size_t 
 	if (ret)
 		snprintf(why, why_len, "pread: %u of %u threads could be started: %s", p->nr_workers, wanted,
 			 strerrordesc_np(-ret));
+	else if (drv >= 0)
+		snprintf(why, why_len, "regions are read by the ioctl REGION_READ on %u threads", p->nr_workers);
 	*engine = p;
 	return 0;
 

@@ -124,6 +124,20 @@ TEST(route_bounce_brings_the_bytes)
 {
 	route_works("bounce", 0);
 }
+/* The fake has no command, as a driver that is older has none: what is used instead has a name. */
+TEST(route_direct_without_commands_names_the_ioctl)
+{
+	struct penstock_status s;
+	struct fixture f;
+
+	open_good(&f, DEVICE, "direct", 0);
+	fetch_everything(&f);
+	s = status_of(&f);
+	EXPECT_STREQ("pread", s.io_engine);
+	EXPECT_HAS(s.io_reason, "io_uring: ");
+	EXPECT_HAS(s.io_reason, "; regions are read by the ioctl REGION_READ on 8 threads");
+	close_all(&f);
+}
 TEST(route_bounce_brings_the_bytes_without_io_uring)
 {
 	route_works("bounce", PENSTOCK_F_NO_URING | PENSTOCK_F_CALLER_PROGRESS);

@@ -9,12 +9,13 @@ has_module penstock || skip_all 'no penstock.ko'
 model=/mnt/ext4/model
 device=peer:$(peer_pci 0)
 out=/run/run
+under=
 
-# run NAME OPTION...: result to $out.NAME, words to $out.NAME.err; the exit status
+# run NAME OPTION...: below $under; result to $out.NAME, words to $out.NAME.err; the exit status
 run() {
 	_n=$1
 	shift
-	timeout 100 penstock run "$model" --tokens 4 --prompt-tokens 3 --cache 3M --threads 1 --json --quiet --verify "$@" \
+	timeout 100 $under penstock run "$model" --tokens 4 --prompt-tokens 3 --cache 3M --threads 1 --json --quiet --verify "$@" \
 		>"$out.$_n" 2>"$out.$_n.err"
 }
 # field NAME KEY: the first value of that key, without quotes
@@ -93,6 +94,17 @@ good)
 	else
 		skip 'route direct where io_uring is forbidden' 'no sysctl'
 	fi
+	# as in containers
+	for code in EPERM ENOSYS; do
+		under="nouring $code"
+		run filtered --device "$device" --route direct
+		under=
+		verdict "route direct where a seccomp filter answers io_uring with $code" "$(good filtered direct)"
+		same 'by the threads of the other engine' pread "$(field filtered io_engine)"
+		verdict 'which says how, and why' "$(
+			grep -q '"io_reason".*io_uring_setup: .*seccomp filter.*ioctl REGION_READ on [0-9]* threads' \
+				"$out.filtered" || echo "it says $(grep io_reason "$out.filtered")")"
+	done
 	if [ "$IOMMU" != on ]; then
 		for route in direct mapped bounce; do
 			seen=$(expert_reads "$model" "$device" $route $low_high)
@@ -111,6 +123,25 @@ good)
 			[ $route = direct ] && same 'one read of the library an expert' 24 "$(value "$seen" library_reads)"
 		done
 	fi
+	# a model of several files, of which one is not for the drive to read
+	whole=$model model=/mnt/ext4/shards
+	penstock synth "$model" --layers 2 --experts 12 --top-k 2 --hidden 256 --inter 256 --vocab 128 --heads 2 --kv-heads 1 \
+		--head-dim 64 --shard-size 4M >/run/synth 2>&1
+	sync
+	run shards --device "$device" --route direct
+	verdict 'route direct for a model of several files' "$(good shards direct)"
+	# the last one holds what was left
+	for shard in "$model"/*.safetensors; do :; done
+	mv "$shard" /run/shard && ln -s /run/shard "$shard"
+	for route in direct mapped; do
+		run one --device "$device" --route $route
+		verdict "route $route is refused for its smallest file, by name" "$(refused one 3 "$(basename "$shard")")"
+		note "$(cat "$out.one.err")"
+	done
+	run one --device "$device"
+	verdict 'auto goes on by bounce for all of them' "$(good one bounce)"
+	rm -rf "$model" /run/shard
+	model=$whole
 	run small --device "$device" --route direct --cache 1G
 	verdict 'a cache of all experts' "$(good small direct)"
 	;;
