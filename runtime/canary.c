@@ -7,6 +7,7 @@
 
 #include "canary.h"
 #include "err.h"
+#include "mem_copy.h"
 #include "util.h"
 
 #define BLOCK		PENSTOCK_CANARY_BLOCK
@@ -18,6 +19,8 @@ struct chosen {
 	uint32_t nr;
 	uint64_t off[PENSTOCK_CANARY_BLOCKS];
 	uint64_t blocks[PENSTOCK_CANARY_BLOCKS][WORDS];
+	/* what is written to the view before, and what is there after */
+	uint64_t image[PENSTOCK_CANARY_BYTES / sizeof(uint64_t)];
 };
 
 /* Each word of the poison is another one, so that what moved is seen to have moved. */
@@ -32,12 +35,17 @@ static uint64_t poison_word(uint64_t seed, uint64_t i)
 	return h ^ h >> 31;
 }
 
-static void poison(const struct penstock_canary *c)
+/* The peer may go at any time. */
+static int gone(const struct penstock_canary *c, int rc, struct penstock_error *err)
 {
-	volatile uint64_t *view = c->view;
+	return rc ? penstock_err(err, rc, "canary of %s: look at its memory", c->pair) : 0;
+}
 
-	for (uint64_t i = 0; i < PENSTOCK_CANARY_BYTES / sizeof(*view); i++)
-		view[i] = poison_word(c->seed, i);
+static int poison(const struct penstock_canary *c, struct chosen *ch, struct penstock_error *err)
+{
+	for (uint64_t i = 0; i < PENSTOCK_ARRAY_SIZE(ch->image); i++)
+		ch->image[i] = poison_word(c->seed, i);
+	return gone(c, penstock_mem_copy_in(c->view, ch->image, sizeof(ch->image)), err);
 }
 
 /* A block of one value, as cleared memory is, proves nothing. */
@@ -120,17 +128,17 @@ static int wrong_block(const struct penstock_canary *c, const struct chosen *ch,
 }
 
 /* As the owner sees it. Pages of which no block was chosen are guards, too. */
-static int look(const struct penstock_canary *c, const struct chosen *ch, struct penstock_error *err)
+static int look(const struct penstock_canary *c, struct chosen *ch, struct penstock_error *err)
 {
-	const volatile uint64_t *view = c->view;
-	uint64_t got[WORDS];
+	int rc = gone(c, penstock_mem_copy_out(ch->image, c->view, sizeof(ch->image)), err);
 
+	if (rc)
+		return rc;
 	for (uint32_t page = 0; page < PENSTOCK_CANARY_BYTES / BLOCK; page++) {
 		uint64_t first = (uint64_t)page * WORDS;
+		const uint64_t *got = ch->image + first;
 		uint32_t nr = page / 2;
 
-		for (uint32_t i = 0; i < WORDS; i++)
-			got[i] = view[first + i];
 		for (uint32_t i = 0; i < WORDS; i++) {
 			if (page % 2 && nr < ch->nr) {
 				if (got[i] != ch->blocks[nr][i])
@@ -152,7 +160,7 @@ int penstock_canary_run(const struct penstock_canary *c, struct penstock_error *
 		return penstock_err(err, -ENOMEM, "canary of %s: %zu bytes", c->pair, sizeof(*ch));
 	rc = choose(c, ch, err);
 	if (!rc)
-		poison(c);
+		rc = poison(c, ch, err);
 	for (uint32_t i = 0; !rc && i < ch->nr; i++)
 		rc = c->route(c->arg, ch->off[i], place(i), err);
 	if (!rc)

@@ -7,6 +7,7 @@
 
 #include "canary.h"
 #include "err.h"
+#include "mem_copy.h"
 #include "route.h"
 #include "route_measure.h"
 #include "util.h"
@@ -76,10 +77,10 @@ void penstock_route_aim(struct penstock_read *r, enum penstock_route route, cons
 	}
 }
 
-void penstock_route_land(const struct penstock_read *r)
+void penstock_route_land(struct penstock_read *r)
 {
 	if (r->land && !r->status)
-		memcpy(r->land, r->dst, r->done);
+		r->status = penstock_mem_copy_in(r->land, r->dst, r->done);
 }
 
 static void refuse(struct penstock_route_verdict *v, int code, const char *text)

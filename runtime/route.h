@@ -127,7 +127,7 @@ int penstock_route_canary(const struct penstock_route_pair *p, enum penstock_rou
 void penstock_route_aim(struct penstock_read *r, enum penstock_route route, const struct penstock_mem *mem,
 			uint32_t target, void *staging);
 
-/** penstock_route_land() - after a read: copy what is in staging to its place */
-void penstock_route_land(const struct penstock_read *r);
+/** penstock_route_land() - after a read: copy what is in staging to its place; its status is -ENODEV if that is gone */
+void penstock_route_land(struct penstock_read *r);
 
 #endif

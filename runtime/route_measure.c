@@ -52,10 +52,10 @@ static int collect(struct job *j, struct penstock_read **got, struct penstock_er
 		return penstock_err(err, nr, "measuring route %s: the I/O engine: %s", penstock_route_name(j->route),
 				    penstock_ring_why(j->ring));
 	for (struct penstock_read *r = *got; r; r = r->next) {
+		penstock_route_land(r);
 		if (r->status)
 			return penstock_err(err, r->status, "measuring route %s: read %s off %" PRIu64 " len %u",
 					    penstock_route_name(j->route), j->file->path, r->off, r->len);
-		penstock_route_land(r);
 	}
 	return nr;
 }

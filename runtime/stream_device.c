@@ -160,6 +160,13 @@ static void ask_driver(struct penstock_ctx *ctx, struct penstock_read *r)
 	lose(m, -EREMOTEIO, "the drive cannot reach it any more", penstock_drv_reason_text(probe.reason));
 }
 
+static enum penstock_route route_of(const struct penstock_read *r)
+{
+	const struct penstock_load *ld = r->cookie;
+
+	return ld->cls->model->route;
+}
+
 void penstock_device_judge(struct penstock_ctx *ctx, struct penstock_read *done)
 {
 	bool gone = false;
@@ -168,6 +175,9 @@ void penstock_device_judge(struct penstock_ctx *ctx, struct penstock_read *done)
 		penstock_route_land(r);
 		if (r->status == -EREMOTEIO)
 			ask_driver(ctx, r);
+		/* the kernel's word for a mapping whose pages were taken */
+		if (r->status == -EFAULT && route_of(r) == PENSTOCK_ROUTE_MAPPED)
+			r->status = -ENODEV;
 		gone |= r->status == -ENODEV;
 	}
 	/* so that the event's reason is known before the reads are told to have failed */

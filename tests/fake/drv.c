@@ -26,7 +26,7 @@
 #define FAKE_PEER	7u
 #define FAKE_MAX	64u
 
-enum fake_lie { FAKE_HONEST = 0, FAKE_NOTHING, FAKE_ELSEWHERE, FAKE_SHORT, FAKE_MIXED_UP };
+enum fake_lie { FAKE_HONEST = 0, FAKE_NOTHING, FAKE_ELSEWHERE, FAKE_SHORT, FAKE_MIXED_UP, FAKE_GONE };
 
 struct fake_drv {
 	/* what it is like */
@@ -67,6 +67,13 @@ static void fake_drv_event(enum penstock_drv_event_kind kind, uint32_t region, u
 	pthread_mutex_lock(&fake_drv.lock);
 	fake_drv.events[fake_drv.nr_events++] = (struct penstock_drv_event){ kind, region, reason };
 	pthread_mutex_unlock(&fake_drv.lock);
+}
+
+/* Whoever touches its memory from now on gets SIGBUS. */
+static void fake_drv_vanish(void)
+{
+	if (ftruncate(fake_drv.bar, 0))
+		abort();
 }
 
 const char *penstock_drv_reason_name(uint32_t reason)
@@ -248,6 +255,8 @@ static int fake_read_one(struct penstock_drv_read *r)
 	n = pread(fake_drv.targets[r->target], data, r->len, (off_t)r->off);
 	if (n < 0)
 		n = -errno;
+	else if (bad && fake_drv.lie == FAKE_GONE)
+		fake_drv_vanish();
 	else if (!bad || fake_drv.lie == FAKE_HONEST)
 		memcpy(fake_drv.view + at, data, (size_t)n);
 	else if (fake_drv.lie == FAKE_ELSEWHERE)

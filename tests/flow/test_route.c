@@ -385,6 +385,60 @@ TEST(revoked_memory_is_told_with_the_reason)
 	close_all(&f);
 }
 
+/* The peer goes while the library's own thread writes to it or looks at it. */
+static void peer_vanishes(const char *route, uint32_t flags)
+{
+	struct fixture f;
+	uint32_t region;
+	int32_t id = 9;
+
+	open_good(&f, DEVICE, route, flags);
+	fetch_and_check(&f, f.q, 1, &id, 1);
+	for (region = FAKE_MAX - 1; region && !fake_drv.regions[region].used; region--)
+		;
+	fake_drv_vanish();
+	fake_drv_event(PENSTOCK_DRV_REVOKED, region, 25);
+	fetch_fails(&f, -ENODEV, "its memory was taken away: reason 25");
+	close_all(&f);
+}
+
+TEST(vanished_peer_is_an_error_to_route_bounce)
+{
+	peer_vanishes("bounce", 0);
+	peer_vanishes("bounce", PENSTOCK_F_CALLER_PROGRESS);
+	peer_vanishes("bounce", PENSTOCK_F_NO_URING);
+}
+TEST(vanished_peer_is_an_error_to_route_mapped)
+{
+	peer_vanishes("mapped", 0);
+	peer_vanishes("mapped", PENSTOCK_F_NO_URING);
+}
+
+/* Before its reason is heard: the read has failed for the device, all the same. */
+TEST(vanished_peer_without_a_word_is_enodev)
+{
+	struct fixture f;
+
+	open_good(&f, DEVICE, "bounce", 0);
+	fake_drv_vanish();
+	fetch_fails(&f, -ENODEV, "read ");
+	close_all(&f);
+	open_good(&f, DEVICE, "mapped", 0);
+	fake_drv_vanish();
+	fetch_fails(&f, -ENODEV, "read ");
+	close_all(&f);
+}
+
+TEST(peer_that_vanishes_under_the_canary_is_an_error)
+{
+	struct fixture f;
+
+	fake_drv.lie = FAKE_GONE;
+	EXPECT_EQ(-ENODEV, try_open(&f, DEVICE, "direct", 0, 40));
+	EXPECT_HAS(err.text, "canary of ");
+	close_all(&f);
+}
+
 /* Staging for all reads would be more than bounce may take: they become smaller. */
 TEST(route_bounce_reads_in_pieces_that_fit_its_staging)
 {

@@ -17,7 +17,7 @@ ring            : api base store drv liburing
 mem             : api base drv numa
 tune            : api base store ring mem
 slot            : api base mem
-canary          : api base
+canary          : api base mem
 route           : api base store ring mem drv canary
 policy          : api base
 predict         : api base

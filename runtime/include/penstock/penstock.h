@@ -73,7 +73,10 @@ enum penstock_log_level { PENSTOCK_LOG_ERR = 0, PENSTOCK_LOG_WARN, PENSTOCK_LOG_
  * @cache_bytes: budget for expert slots, all models and size classes together
  * @device: "host" (NULL), or a PCI device whose memory the experts are read into by
  *	the module penstock: "peer:DDDD:BB:DD.F", or "peer" where there is one only. The
- *	host computes on its mapping, which raises SIGBUS when the device goes away
+ *	host computes on its mapping, which raises SIGBUS in the computing thread when the
+ *	device goes away: that is the program's to catch. What the library itself copies
+ *	to and from the mapping (route "bounce", the canary) fails with -ENODEV instead,
+ *	unless the kernel refuses process_vm_readv() and process_vm_writev() to the process
  * @route: "auto" (NULL), or the one to take: "host"; with the module "direct" (the
  *	module reads into its own memory, or the peer's), "mapped" (an ordinary read to
  *	where that is mapped); for peers "bounce" (a read into host memory, then a copy).
@@ -639,7 +642,7 @@ struct penstock_status {
 	const char *device;		/* "host", "peer:0000:01:00.0" */
 	const char *route;		/* "host", "direct", "mapped", "bounce", "mixed", "none" (no model) */
 	const char *io_engine;		/* "io_uring", "pread" */
-	const char *io_reason;		/* why not io_uring, or which of its features are missing; "" = all used */
+	const char *io_reason;		/* why not io_uring, and what reads regions; or what it lacks; "" = all used */
 	const char *direct;		/* "direct", "buffered", "mixed" */
 	const char *direct_reason;	/* why not direct everywhere; "" */
 	const char *policy;

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include "peer.h"
+#include "mem_copy.h"
 
 static const char *addr, *other;
 static char drive[64];
@@ -31,6 +32,7 @@ static bool users_open(struct users *u)
 	struct penstock_region_export export = { .size = sizeof(export) };
 	struct penstock_region_peer cmd;
 	struct penstock_info info;
+	char poison[65536], back[65536];
 
 	*u = (struct users) { .node = node_open(), .other = node_open(), .own.len = MIB, .imported.len = 65536 };
 	if (source_open(u->node, "raw", drive, &u->raw) || peer_at(u->node, addr, &u->peer) ||
@@ -39,7 +41,13 @@ static bool users_open(struct users *u)
 	u->own.id = cmd.out_region_id;
 	if (dest_map(u->node, &u->own, cmd.out_mmap_offset))
 		return false;
-	memset(u->own.map, POISON, u->own.len);
+	memset(poison, POISON, sizeof(poison));
+	for (uint64_t at = 0; at < u->own.len; at += sizeof(poison))
+		if (penstock_mem_copy_in(u->own.map + at, poison, sizeof(poison)) ||
+		    penstock_mem_copy_out(back, u->own.map + at, sizeof(back)) || memcmp(poison, back, sizeof(back)))
+			return false;
+	if (first_not(u->own.map, POISON, u->own.len) >= 0)
+		return false;
 
 	export.region_id = u->own.id;
 	if (node_ioctl(u->node, PENSTOCK_IOC_REGION_EXPORT, &export))
@@ -83,12 +91,16 @@ static void check_revoked(struct users *u, uint32_t reason, const char *what)
 {
 	struct penstock_event first = {}, second = {};
 	struct penstock_region_probe probe;
+	char block[8192] = "";
 
 	tap(event_wait(u->node, PENSTOCK_EVENT_REVOKED, u->own.id, &first) && first.reason == reason,
 	    "%s: event for the region, reason %u", what, reason);
 	tap(event_wait(u->other, PENSTOCK_EVENT_REVOKED, u->imported.id, &second) && second.reason == reason,
 	    "%s: event for the import, reason %u", what, reason);
 	tap(touch_is_sigbus(u->own.map) && touch_is_sigbus(u->imported.map), "%s: mappings give SIGBUS", what);
+	tap(penstock_mem_copy_in(u->own.map, block, sizeof(block)) == -ENODEV &&
+	    penstock_mem_copy_out(block, u->own.map, sizeof(block)) == -ENODEV,
+	    "%s: the library's copies give an error", what);
 	tap(read_ioctl(u->node, u->raw.add.out_target_id, u->own.id, 0, 0, 4096) == -ENODEV &&
 	    region_probe(u->node, u->own.id, u->raw.add.out_target_id, &probe) == -ENODEV,
 	    "%s: reads and the probe are refused", what);
