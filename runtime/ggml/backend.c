@@ -21,6 +21,7 @@
 
 #define NAME	"PENSTOCK"
 
+static bool settings_good;
 static struct gg_reg reg;
 static struct gg_device device;
 static union {
@@ -233,6 +234,11 @@ static struct gg_backend *device_init(struct gg_device *dev, const char *params)
 {
 	struct gg_backend *b;
 
+	/* llama.cpp goes on without a backend that does not load, but stops at one that does not start */
+	if (!settings_good) {
+		gg_say("not started: a setting was refused");
+		return NULL;
+	}
 	if (!gg_engine_start())
 		return NULL;
 	b = calloc(1, sizeof(*b));
@@ -371,8 +377,9 @@ struct gg_reg *ggml_backend_init(void)
 	if (tried)
 		return good ? &reg : NULL;
 	tried = true;
-	if (!gg_host_find(__builtin_return_address(0)) || !gg_settings_read())
+	if (!gg_host_find(__builtin_return_address(0)))
 		return NULL;
+	settings_good = gg_settings_read();
 	fill_buffer_type();
 	fill_device();
 	reg.api_version = gg.api_version;

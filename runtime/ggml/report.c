@@ -65,11 +65,14 @@ static void text(FILE *f, const struct penstock_stats *s, const struct penstock_
 
 	fprintf(f, "penstock: %" PRIu64 " expert matrices wanted, %.1f %% in the cache, %.1f %% on their way;"
 		" %.2f GiB read (%.2f of it wanted) in %" PRIu64 " reads, %" PRIu64 " retries; waited %.2f s;"
-		" cache %.2f GiB, %" PRIu64 " of %" PRIu64 " slots used; %s, %s\n",
+		" %s, %s",
 		s->experts_wanted, 100 * (double)s->experts_hit / wanted, 100 * (double)s->experts_joined / wanted,
 		(double)s->bytes_read / GIB, s->bytes_read ? (double)s->bytes_wanted / (double)s->bytes_read : 1.0,
-		s->reads, s->retries, (double)s->wait_ns * 1e-9, (double)s->cache_bytes / GIB, s->slots_used, s->slots,
-		st->direct, st->io_engine);
+		s->reads, s->retries, (double)s->wait_ns * 1e-9, st->direct, st->io_engine);
+	if (s->slots)
+		fprintf(f, "; cache %.2f GiB, %" PRIu64 " of %" PRIu64 " slots used", (double)s->cache_bytes / GIB,
+			s->slots_used, s->slots);
+	fputc('\n', f);
 }
 
 static void json(FILE *f, const struct penstock_stats *s, const struct penstock_status *st)

@@ -22,9 +22,19 @@ while read -r model; do
 	verdict "$name, repacked" < <(same "$model" repacked 60%)
 done <"$tmp/models"
 
-for cache in 40% 80% 100%; do
+# What a budget that is too small is told to be at least: just above the floor.
+with 1K plain complete "$models/qwen3moe-Q4_0.gguf" >/dev/null || true
+floor=$(sed -n "s/.*less than one token's experts, \([0-9]*\) MiB.*/\1M/p" "$tmp/log" | head -n 1)
+for cache in "$floor" 40% 80% 100%; do
 	verdict "qwen3moe-Q4_0 with a cache of $cache" \
 		< <(same "$models/qwen3moe-Q4_0.gguf" plain "$cache" --no-repack)
+done
+
+# A prompt whose experts do not fit into the cache at once comes in waves.
+for wave in 1 3; do
+	verdict "qwen3moe-Q4_0 in waves of $wave" < <(
+		export PENSTOCK_WAVE=$wave
+		same "$models/qwen3moe-Q4_0.gguf" plain 60% --no-repack)
 done
 
 # Without the backend this test has to fail.

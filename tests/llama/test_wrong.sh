@@ -16,6 +16,14 @@ says() {
 }
 verdict 'a model that is not mapped' < <(says 'load with --load-mode mmap' 60% -lm none)
 verdict 'a cache below one token' < <(says "less than one token's experts" 1K)
+for setting in PENSTOCK_CACHE=abc PENSTOCK_CACHE=0 PENSTOCK_FORM=other PENSTOCK_STATS=1 PENSTOCK_IO=fast; do
+	verdict "a setting that is none: $setting" < <(
+		rc=0
+		GGML_BACKEND_PATH=$backend env "$setting" timeout 60 "$bin/llama-completion" -m "$model" -n 4 -no-cnv \
+			-fit off -p ba </dev/null >"$tmp/log" 2>&1 || rc=$?
+		[ "$rc" -eq 1 ] || echo "exit $rc"
+		grep -q "^penstock: $setting: takes" "$tmp/log" || cat "$tmp/log")
+done
 
 perplexity() {
 	"$@" "$bin/llama-perplexity" -m "$model" -t 2 -c 64 -b 64 -fit off --no-repack -lm mmap -f "$tmp/words" \
