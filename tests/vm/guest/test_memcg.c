@@ -53,7 +53,8 @@ static int come_and_go(void *arg)
 	before = group_value(GROUP "/memory.current");
 	if (before < 0 || region_alloc(node, LEN, *order, &alloc))
 		return 2;
-	if (!charged(before + (long long)LEN, before + (long long)(LEN + SLACK)))
+	/* what was charged in advance for a CPU is used up first */
+	if (!charged(before + (long long)(LEN - SLACK), before + (long long)(LEN + SLACK)))
 		return 3;
 	if (region_free(node, alloc.out_region_id, PENSTOCK_REGION_FREE_F_WAIT, NULL))
 		return 4;
