@@ -389,7 +389,7 @@ struct gg_reg *ggml_backend_init(void)
 	reg.iface.get_proc_address = reg_proc_address;
 	observe_loading();
 	gg_report_on_signal();
-	atexit(gg_engine_end);
+	atexit(gg_engine_report);
 	good = true;
 	return &reg;
 }

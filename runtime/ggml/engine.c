@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "budget.h"
 #include "engine.h"
@@ -116,10 +117,21 @@ bool gg_engine_drop_ahead(void)
 	return any;
 }
 
+/* Its size was that of the models that are gone. */
+static void close_context(void)
+{
+	penstock_queue_destroy(queue);
+	penstock_close(ctx);
+	queue = NULL;
+	ctx = NULL;
+}
+
 static void close_model(struct gg_model *o)
 {
 	struct gg_model **at = &models;
 
+	if (!o->next && models == o)
+		gg_report_stats();
 	while (*at != o)
 		at = &(*at)->next;
 	*at = o->next;
@@ -131,6 +143,8 @@ static void close_model(struct gg_model *o)
 	free(o->matrices);
 	free(o);
 	nr_opened--;
+	if (!models)
+		close_context();
 }
 
 void gg_engine_unbind(struct gg_buffer *buffer)
@@ -269,6 +283,8 @@ static bool open_model(struct gg_model *o)
 		return false;
 	if (open_layout(o, bytes, &err)) {
 		gg_say("%s", err.text);
+		if (!models)
+			close_context();
 		return false;
 	}
 	for (uint32_t i = 0; i < o->nr_matrices; i++) {
@@ -326,10 +342,17 @@ bool gg_engine_start(void)
 	return good;
 }
 
-void gg_engine_end(void)
+void gg_engine_report(void)
 {
-	/* slots may be in use by threads that still run: memory goes with the process */
+	struct timespec until;
+
+	/* at exit a thread may still compute, and never come back */
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 2;
+	if (pthread_mutex_timedlock(&lock, &until))
+		return;
 	gg_report_stats();
+	gg_engine_unlock();
 }
 
 uint32_t gg_engine_capacity(const struct gg_matrix *m)

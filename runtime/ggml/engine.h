@@ -92,8 +92,8 @@ void gg_engine_unbind(struct gg_buffer *buffer);
  * Return: true, also when there is nothing to do; false with a line on stderr: the model can't be served.
  */
 bool gg_engine_start(void);
-/** gg_engine_end() - statistics, as asked for; the process ends */
-void gg_engine_end(void);
+/** gg_engine_report() - statistics as asked for, now: on a signal, and when the process ends with models open */
+void gg_engine_report(void);
 
 /** gg_engine_capacity() - experts of a matrix that the cache can hold at once */
 uint32_t gg_engine_capacity(const struct gg_matrix *m);
@@ -115,7 +115,7 @@ bool gg_engine_drop_ahead(void);
 /** gg_engine_next() - the next entry that is there: as penstock_next(), failures said on stderr */
 int gg_engine_next(const struct gg_matrix *m, struct penstock_ticket *t, bool block, struct penstock_slot *slot);
 
-/** gg_engine_stats() - libpenstock's counters and state. Return: false: nothing was opened. */
+/** gg_engine_stats() - libpenstock's counters and state; the lock is held. Return: false: no model is open. */
 bool gg_engine_stats(struct penstock_stats *stats, struct penstock_status *status);
 /** gg_engine_models() - the open models; the lock is held */
 struct gg_model *gg_engine_models(void);

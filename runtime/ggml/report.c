@@ -138,7 +138,7 @@ static void *tell(void *arg)
 	char byte;
 
 	while (read(signal_pipe[0], &byte, 1) > 0 || errno == EINTR)
-		gg_report_stats();
+		gg_engine_report();
 	return NULL;
 }
 

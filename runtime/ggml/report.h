@@ -11,7 +11,7 @@ void gg_report_start(const struct gg_model *o, struct penstock_ctx *ctx, uint64_
 void gg_report_form(const struct gg_model *o, uint32_t repacked_matrices, double plain, double repacked);
 /** gg_report_inert() - a llama context begins and no expert tensor is ours: once a process */
 void gg_report_inert(void);
-/** gg_report_stats() - as PENSTOCK_STATS asks for */
+/** gg_report_stats() - as PENSTOCK_STATS asks for; the engine's lock is held */
 void gg_report_stats(void);
 /** gg_report_on_signal() - statistics whenever SIGUSR1 comes, unless the program has its own use for it */
 void gg_report_on_signal(void);
