@@ -77,7 +77,18 @@ answers with
 verdict 'four slots at once get the tokens that they get without the backend' < <(alike with without; used)
 verdict 'so does each alone' < <(alike with.alone without.alone)
 
+# A signal brings the statistics of a server that goes on.
 serve "${ours[@]}"
+ask 1 >"$tmp/before"
+rm -f "$tmp/stats"
+kill -USR1 "$server"
+for _ in $(seq 50); do
+	[ ! -s "$tmp/stats" ] || break
+	sleep 0.1
+done
+ask 1 >"$tmp/after"
+verdict 'statistics come on SIGUSR1, and the server goes on' < <(used; cmp "$tmp/before" "$tmp/after" 2>&1)
+
 ask 1 2 3 4 >/dev/null 2>&1 &
 sleep 0.2
 stop -9
@@ -85,4 +96,20 @@ rm -f "$tmp/stats"
 serve "${ours[@]}"
 answers again
 verdict 'killed amid its work, it starts again and answers as before' < <(alike again with; used)
+
+# Who writes to the model's file while it is served gets no answer from a mixture of both.
+cp "$model" "$tmp/model.gguf"
+model=$tmp/model.gguf
+serve "${ours[@]}" PENSTOCK_CACHE=25%
+ask 1 >"$tmp/before"
+sleep 1.1
+touch "$model"
+for prompt in 2 3 4 5 6; do
+	ask "$prompt"
+done >"$tmp/after" 2>/dev/null
+verdict 'a file that changed is refused, with a sentence' < <(
+	[ -s "$tmp/before" ] || cat "$tmp/died"
+	grep -q '^penstock: .*model.gguf.*changed' "$tmp/server" || grep penstock: "$tmp/server"
+	[ ! -s "$tmp/after" ] || echo 'answers all the same')
+stop
 finish
