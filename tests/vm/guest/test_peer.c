@@ -340,7 +340,7 @@ static int drive_inflight(const char *path)
 	return get_file(name, text, sizeof(text)) ? -1 : atoi(text);
 }
 
-/* Has the drive write into a mapping for a second, and dies meanwhile. */
+/* Has the drive write into a mapping for two seconds, and dies meanwhile. */
 static void late_child(const char *path)
 {
 	struct penstock_region_peer cmd;
@@ -379,7 +379,7 @@ static void test_late(const char *path)
 
 	if (!data_arrive())
 		return;
-	tap_eq(system("host throttle raw 2M"), 0, "the drive is throttled");
+	tap_eq(system("host throttle raw 1M"), 0, "the drive is throttled");
 	late_prime();
 	pid = fork();
 	if (!pid)

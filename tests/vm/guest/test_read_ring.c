@@ -207,7 +207,9 @@ static void test_cancel(struct dest *d, unsigned int sqe_flags, const char *how)
 			other += cqe.res != -ECANCELED;
 		}
 	}
-	tap(began && whole >= began && !other && refusals == whole && (sqe_flags || !unbegun) && whole + unbegun == 6,
+	/* a worker that has not begun to read when it is told may be refused and cancelled all the same */
+	tap(began && whole >= began && !other && (sqe_flags ? refusals >= whole : refusals == whole && !unbegun) &&
+	    whole + unbegun == 6,
 	    "%s: reads in flight are not cancelled (%u whole of %u, %u refusals)", how, whole, began, refusals);
 	tap(bytes, "and they bring their bytes");
 	io_uring_queue_exit(&ring);
