@@ -33,21 +33,13 @@ static void *get_scratch(uint64_t len)
 /* What the kernels of a buffer type are asked for: an operation over all experts. */
 static bool supports(const struct gg_tensor *weights)
 {
-	struct gg_tensor w = *weights;
-	struct gg_tensor input = { .type = GG_TYPE_F32, .nb = { 4 } }, ids = { .type = GG_TYPE_I32, .nb = { 4 } };
-	struct gg_tensor op = { .type = GG_TYPE_F32, .nb = { 4 }, .op = gg.op_mul_mat_id, .src = { &w, &input, &ids } };
-	const int64_t experts = w.ne[2];
+	struct gg_tensor w = *weights, input = { 0 }, ids = { 0 };
+	struct gg_tensor op = { .op = gg.op_mul_mat_id, .src = { &w, &input, &ids } };
+	const int64_t top_k = w.ne[2] < 2 ? 1 : 2;
 
-	for (int i = 0; i < GG_MAX_DIMS; i++)
-		input.ne[i] = ids.ne[i] = op.ne[i] = 1;
-	input.ne[0] = w.ne[0];
-	ids.ne[0] = op.ne[1] = experts < 2 ? 1 : 2;
-	op.ne[0] = w.ne[1];
-	for (int i = 1; i < GG_MAX_DIMS; i++) {
-		input.nb[i] = input.nb[i - 1] * (size_t)input.ne[i - 1];
-		ids.nb[i] = ids.nb[i - 1] * (size_t)ids.ne[i - 1];
-		op.nb[i] = op.nb[i - 1] * (size_t)op.ne[i - 1];
-	}
+	gg_tensor_shape(&input, GG_TYPE_F32, w.ne[0], 1, 1, NULL);
+	gg_tensor_shape(&ids, GG_TYPE_I32, top_k, 1, 1, NULL);
+	gg_tensor_shape(&op, GG_TYPE_F32, w.ne[1], top_k, 1, NULL);
 	return gg.ggml_backend_dev_supports_op(gg.cpu, &op);
 }
 
@@ -141,19 +133,13 @@ struct trial {
 static double time_compute(struct trial *t, bool repacked)
 {
 	const struct gg_tensor *w = t->m->tensor;
-	struct gg_tensor input = { .type = GG_TYPE_F32, .ne = { w->ne[0], 1, 1, 1 }, .data = t->input };
-	struct gg_tensor ids = { .type = GG_TYPE_I32, .ne = { t->nr, 1, 1, 1 }, .data = t->ids };
-	struct gg_tensor weights = *w;
-	struct gg_tensor op = { .type = GG_TYPE_F32, .op = gg.op_mul_mat_id, .ne = { w->ne[1], t->nr, 1, 1 },
-				.data = t->output, .src = { &weights, &input, &ids } };
+	struct gg_tensor weights = *w, input = { 0 }, ids = { 0 };
+	struct gg_tensor op = { .op = gg.op_mul_mat_id, .src = { &weights, &input, &ids } };
 	double best = 1e9;
 
-	input.nb[0] = ids.nb[0] = op.nb[0] = 4;
-	for (int i = 1; i < GG_MAX_DIMS; i++) {
-		input.nb[i] = input.nb[i - 1] * (size_t)input.ne[i - 1];
-		ids.nb[i] = ids.nb[i - 1] * (size_t)ids.ne[i - 1];
-		op.nb[i] = op.nb[i - 1] * (size_t)op.ne[i - 1];
-	}
+	gg_tensor_shape(&input, GG_TYPE_F32, w->ne[0], 1, 1, t->input);
+	gg_tensor_shape(&ids, GG_TYPE_I32, t->nr, 1, 1, t->ids);
+	gg_tensor_shape(&op, GG_TYPE_F32, w->ne[1], t->nr, 1, t->output);
 	for (int round = 0; round < ROUNDS; round++) {
 		struct gg_place places[64];
 		struct gg_rows rows;

@@ -171,8 +171,10 @@ enum gg_status gg_shadow_rows(struct gg_shadow *s, const struct gg_tensor *op, s
 	return GG_STATUS_SUCCESS;
 }
 
-static void shape(struct gg_tensor *t, int type, size_t size, int64_t ne0, int64_t ne1, int64_t ne2, void *data)
+void gg_tensor_shape(struct gg_tensor *t, int type, int64_t ne0, int64_t ne1, int64_t ne2, void *data)
 {
+	const size_t size = 4;
+
 	t->type = type;
 	t->ne[0] = ne0;
 	t->ne[1] = ne1;
@@ -243,7 +245,7 @@ static enum gg_status compute_in_place(struct gg_shadow *s, const struct gg_rows
 			ids[r] = at;
 	}
 	n = new_node(s, rows->op, places[0].addr, stride, (int64_t)span, form, extra);
-	shape(&n->ids, GG_TYPE_I32, sizeof(*ids), rows->top_k, rows->tokens, 1, ids);
+	gg_tensor_shape(&n->ids, GG_TYPE_I32, rows->top_k, rows->tokens, 1, ids);
 	return run(s);
 }
 
@@ -296,8 +298,8 @@ static enum gg_status compute_gathered(struct gg_shadow *s, const struct gg_rows
 	out = in + pairs * in_len;
 	for (uint32_t i = 0, end; i < nr && rc == GG_STATUS_SUCCESS; i = end) {
 		const uint64_t first = at;
+		int64_t span, nr_rows, ranks;
 		struct node *n;
-		int64_t span;
 
 		end = group_end(places, nr, i, stride, pairs);
 		span = (int64_t)((uint64_t)(places[end - 1].addr - places[i].addr) / stride + 1);
@@ -309,20 +311,14 @@ static enum gg_status compute_gathered(struct gg_shadow *s, const struct gg_rows
 			}
 		}
 		n = new_node(s, op, places[i].addr, stride, span, form, extra);
-		if (rows->tokens == 1) {
-			shape(&n->ids, GG_TYPE_I32, sizeof(*ids), (int64_t)(at - first), 1, 1, ids + first);
-			if (!shared)
-				shape(&n->input, GG_TYPE_F32, sizeof(float), n->input.ne[0], (int64_t)(at - first), 1,
-				      in + first * in_len);
-			shape(&n->out, GG_TYPE_F32, sizeof(float), op->ne[0], (int64_t)(at - first), 1,
-			      out + first * out_len);
-		} else {
-			shape(&n->ids, GG_TYPE_I32, sizeof(*ids), 1, (int64_t)(at - first), 1, ids + first);
-			shape(&n->input, GG_TYPE_F32, sizeof(float), n->input.ne[0], 1, (int64_t)(at - first),
-			      in + first * in_len);
-			shape(&n->out, GG_TYPE_F32, sizeof(float), op->ne[0], 1, (int64_t)(at - first),
-			      out + first * out_len);
-		}
+		/* one token's rows lie in the second dimension, those of more in the third, each of a top 1 */
+		nr_rows = (int64_t)(at - first);
+		ranks = rows->tokens == 1 ? nr_rows : 1;
+		gg_tensor_shape(&n->ids, GG_TYPE_I32, ranks, nr_rows / ranks, 1, ids + first);
+		if (!shared)
+			gg_tensor_shape(&n->input, GG_TYPE_F32, n->input.ne[0], ranks, nr_rows / ranks,
+					in + first * in_len);
+		gg_tensor_shape(&n->out, GG_TYPE_F32, op->ne[0], ranks, nr_rows / ranks, out + first * out_len);
 		if (s->nr_nodes == MAX_NODES)
 			rc = run(s);
 	}

@@ -40,6 +40,9 @@ struct gg_rows {
 	uint32_t nr_used;
 };
 
+/** gg_tensor_shape() - make @t a contiguous tensor of F32 or I32 (both of 4 bytes) over @data */
+void gg_tensor_shape(struct gg_tensor *t, int type, int64_t ne0, int64_t ne1, int64_t ne2, void *data);
+
 /** gg_shadow_create() - a worker of one llama context. Return: NULL: no memory, or no CPU backend. */
 struct gg_shadow *gg_shadow_create(void);
 void gg_shadow_destroy(struct gg_shadow *s);
