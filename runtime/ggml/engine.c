@@ -18,7 +18,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct penstock_ctx *ctx;
 static struct penstock_queue *queue;
 static struct gg_model *models;
-static uint32_t nr_opened;
 /* Bound, and not of an open model yet. */
 static struct gg_matrix **fresh;
 static uint32_t nr_fresh;
@@ -142,7 +141,6 @@ static void close_model(struct gg_model *o)
 	penstock_model_close(o->model);
 	free(o->matrices);
 	free(o);
-	nr_opened--;
 	if (!models)
 		close_context();
 }
@@ -273,8 +271,11 @@ static bool open_model(struct gg_model *o)
 {
 	struct gg_need need = { 0 };
 	struct penstock_error err;
+	uint32_t nr_opened = 0;
 	uint64_t bytes, all;
 
+	for (const struct gg_model *other = models; other; other = other->next)
+		nr_opened++;
 	for (uint32_t i = 0; i < o->nr_matrices; i++)
 		gg_need_add(&need, o->matrices[i]);
 	if (!gg_budget_get(&need, nr_opened, &bytes, &all))
@@ -294,7 +295,6 @@ static bool open_model(struct gg_model *o)
 		if (!penstock_layer_info(o->model, i, &info))
 			o->matrices[i]->slot_bytes = info.slot_bytes;
 	}
-	nr_opened++;
 	return true;
 }
 

@@ -25,7 +25,7 @@ cache           : api base policy
 stream          : api base store index plan ring mem drv route tune slot policy predict cache
 launch          : api base kabi
 ctx             : api base store index plan ring mem drv canary route tune slot policy predict cache stream launch kabi
-ggml            : api
+ggml            : api mem
 kabi            : api
 kernels         : api kabi simd
 decoder         : api kabi
